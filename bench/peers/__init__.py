@@ -1,0 +1,1 @@
+"""The same echo through other task queues and through executor, side by side on one server in one run."""

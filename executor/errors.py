@@ -1,0 +1,90 @@
+"""The errors of the platform: one tree, whose branch decides what happens next.
+
+What evaluated code does wrong is data (an outcome in the result), never an exception from here.
+
+    ExecutorError
+    ├── RequestError          reject: the caller must change something; never tried again
+    │   ├── InvalidField      a field is unknown, malformed, above a limit or not supported yet
+    │   └── NotAuthorized     the server or the policy does not let this caller do it
+    ├── TransientError        retry: the same call can succeed later
+    │   ├── ServerUnavailable the Redis server cannot be reached, is loading, read-only or full
+    │   ├── GroupMissing      a consumer group is gone (flush, failover): made again, then retried
+    │   ├── ScriptMissing     the server forgot a script (flush, restart): sent again, then retried
+    │   └── WorkerBroken      the child processes of a worker failed the platform, not the code
+    └── PermanentError        dead-letter: a person must act; trying again cannot help
+        ├── CorruptEntry      stored bytes that no version of ours wrote
+        ├── WrongKeyType      a key of ours holds something else
+        └── Misconfigured     a setting, a policy file or a server that cannot work
+"""
+
+from __future__ import annotations
+
+
+class ExecutorError(Exception):
+    """Base of every error of ours. The message is one sentence that says what to do."""
+
+
+class RequestError(ExecutorError):
+    """The caller must change something. Never retried; the evaluation is rejected."""
+
+
+class InvalidField(RequestError):
+    """A field of a request is not acceptable.
+
+    Attributes:
+        field: name of the field as the caller spelled it.
+        reason: what is wrong and what would be right.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class NotAuthorized(RequestError):
+    """The server (NOAUTH, NOPERM, WRONGPASS) or the policy refuses this caller."""
+
+
+class TransientError(ExecutorError):
+    """The same call can succeed later.
+
+    Attributes:
+        retry_after: seconds to wait before the next try.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServerUnavailable(TransientError):
+    """The Redis server cannot be reached, is loading, is a read-only replica or is full."""
+
+
+class GroupMissing(TransientError):
+    """A consumer group does not exist (NOGROUP): it is made again at 0 and the call repeated."""
+
+
+class ScriptMissing(TransientError):
+    """The server does not know a script (NOSCRIPT): its source is sent and the call repeated."""
+
+
+class WorkerBroken(TransientError):
+    """A zygote or keeper process ended by itself; the attempt is the platform's fault."""
+
+
+class PermanentError(ExecutorError):
+    """A person must act; the entry goes to the dead letters."""
+
+
+class CorruptEntry(PermanentError):
+    """Stored bytes that no version of this software wrote."""
+
+
+class WrongKeyType(PermanentError):
+    """A key that is ours by name holds another type (Redis WRONGTYPE)."""
+
+
+class Misconfigured(PermanentError):
+    """A setting, a policy file or a server that cannot work as it is."""

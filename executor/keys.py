@@ -1,0 +1,92 @@
+"""Every Redis key, stream, group and channel name, as functions of one prefix.
+
+Nothing else in the project spells a key. A prefix is a cell: on a Redis Cluster it is a hash tag
+(`{executor}`), so that all keys of a script share a slot. Tenant names cannot hold `:` or `/` and ids cannot
+hold `/`, therefore no two different (tenant, id) pairs share a key.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+DEFAULT_PREFIX: Final = "executor"
+DEFAULT_TENANT: Final = "default"
+DISPATCHERS: Final = "dispatchers"
+"""Consumer group of every ingress stream."""
+WORKERS: Final = "workers"
+"""Consumer group of every lane."""
+
+ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+TENANT_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names under one prefix."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    def requests(self, tenant: str = DEFAULT_TENANT) -> str:
+        """Ingress stream of a tenant (stream, group `dispatchers`)."""
+        return f"{self.prefix}:requests" + ("" if tenant == DEFAULT_TENANT else f":{tenant}")
+
+    def record(self, tenant: str, evaluation_id: str) -> str:
+        """State of one evaluation (hash): payload, state, attempt, generation, owner, cancel mark, outcome."""
+        return f"{self.prefix}:eval:{tenant}:{evaluation_id}"
+
+    def result(self, tenant: str, evaluation_id: str) -> str:
+        """The readable terminal result (hash); exists only once it is committed."""
+        return f"{self.prefix}:result:{_scoped(tenant, evaluation_id)}"
+
+    def output(self, tenant: str, evaluation_id: str) -> str:
+        """Live output chunks (stream), ended by one marker that the commit writes."""
+        return f"{self.prefix}:output:{_scoped(tenant, evaluation_id)}"
+
+    def results(self) -> str:
+        """Every terminal result of the cell in commit order (capped stream)."""
+        return f"{self.prefix}:results"
+
+    def dead(self) -> str:
+        """Dead letters (capped stream)."""
+        return f"{self.prefix}:dead"
+
+    def reply(self, name: str) -> str:
+        """Reply stream of one caller (capped stream with a TTL)."""
+        return f"{self.prefix}:reply:{name}"
+
+    def is_reply(self, key: str) -> bool:
+        """Whether a caller may name this key in `reply_to`."""
+        head = f"{self.prefix}:reply:"
+        return key.startswith(head) and ID_PATTERN.fullmatch(key[len(head) :]) is not None
+
+    def lane(self, name: str) -> str:
+        """Stream of a lane (thin entries, group `workers`): what KEDA scales on."""
+        return f"{self.prefix}:lane:{name}"
+
+    def executors(self) -> str:
+        """Registry of workers (hash: worker id -> JSON)."""
+        return f"{self.prefix}s"
+
+    def heartbeat(self, worker: str) -> str:
+        """Exists while a worker is alive (string with a TTL)."""
+        return f"{self.prefix}:heartbeat:{worker}"
+
+    def control(self, worker: str) -> str:
+        """Pub/sub channel on which a worker hears of cancels."""
+        return f"{self.prefix}:control:{worker}"
+
+
+def _scoped(tenant: str, evaluation_id: str) -> str:
+    return evaluation_id if tenant == DEFAULT_TENANT else f"{tenant}/{evaluation_id}"
+
+
+def warm_lane(pool: str) -> str:
+    """Name of the lane of a warm pool."""
+    return f"warm.{pool}"
+
+
+def job_lane(resource_class: str) -> str:
+    """Name of the lane whose entries each get a Job of their own."""
+    return f"job.{resource_class}"

@@ -1,0 +1,75 @@
+"""What a caller does: add a request, follow replies and output, read a result, take an evaluation back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from executor.outcome import Outcome
+from executor.result import EvaluationResult
+from executor.streams.channel import Command
+from executor.streams.scripts import run
+from executor.streams.server import Cell
+from executor.streams.upkeep import destination
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+"""Entry id and fields."""
+
+
+class Caller:
+    """A caller's side. Blocking reads have a connection of their own."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._commands = cell.channel("caller")
+        self._reader = cell.channel("caller-reader")
+
+    async def add(self, tenant: str, requests: Sequence[bytes]) -> list[str]:
+        """Append packed requests to a tenant's ingress in one write; returns the entry ids."""
+        stream = self._cell.keys.requests(tenant)
+        commands: list[Command] = [("XADD", stream, "*", "request", packed) for packed in requests]
+        return [(await future).decode() for future in await self._commands.pipeline(commands)]
+
+    async def read(self, cursors: Mapping[str, bytes], block_ms: int) -> dict[str, list[Entry]]:
+        """Wait for entries behind the cursors; {} when there was none in time."""
+        head = ("XREAD", "COUNT", 1000, "BLOCK", block_ms, "STREAMS")
+        reply = await self._reader.call(*head, *cursors, *cursors.values(), patience=block_ms / 1000)
+        return {stream.decode(): [(entry_id, _pairs(flat)) for entry_id, flat in rows] for stream, rows in reply or []}
+
+    async def reader_id(self) -> int:
+        """Server-side id of the reading connection."""
+        found: int = await self._reader.call("CLIENT", "ID")
+        return found
+
+    async def wake(self, reader_id: int) -> None:
+        """Make a blocked read return, so that it can be repeated with other streams."""
+        await self._commands.call("CLIENT", "UNBLOCK", reader_id)
+
+    async def result(self, tenant: str, evaluation_id: str) -> EvaluationResult | None:
+        """The committed result, None while there is none."""
+        flat = await self._commands.call("HGETALL", self._cell.keys.result(tenant, evaluation_id))
+        return EvaluationResult.from_fields(_pairs(flat)) if flat else None
+
+    async def state(self, tenant: str, evaluation_id: str) -> dict[str, str]:
+        """What the record says of an evaluation; {} when it is not known."""
+        names = ("state", "attempt", "owner", "lane", "outcome")
+        values = await self._commands.call("HMGET", self._cell.keys.record(tenant, evaluation_id), *names)
+        return {name: value.decode() for name, value in zip(names, values, strict=True) if value}
+
+    async def cancel(self, tenant: str, evaluation_id: str) -> tuple[str, str]:
+        """Take an evaluation back.
+
+        Returns:
+            (`cancelled`, ""), (`cancelling`, worker), (`done`, outcome) or (`unknown`, "").
+        """
+        to = await destination(self._cell, self._commands, tenant, evaluation_id)
+        result = EvaluationResult(
+            id=evaluation_id, tenant=tenant, outcome=Outcome.CANCELLED, error="cancelled before it ran"
+        )
+        args = [*to.args(self._cell.delivery), self._cell.keys.control(""), *result.to_fields()]
+        word, *more = await run(self._commands, "cancel", to.keys(self._cell.keys), args)
+        return word.decode(), more[0].decode() if more else ""
+
+
+def _pairs(flat: Any) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}

@@ -1,0 +1,140 @@
+"""What a dispatcher does with the ingress streams: read, admit, reject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from executor.errors import ScriptMissing
+from executor.keys import DISPATCHERS
+from executor.result import EvaluationResult
+from executor.streams.channel import Channel, Command
+from executor.streams.scripts import script
+from executor.streams.server import Cell
+from executor.streams.terminal import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class IngressEntry:
+    """One entry of a tenant's stream."""
+
+    stream: str
+    entry_id: str
+    fields: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A valid request and where it goes."""
+
+    entry: IngressEntry
+    to: Destination
+    lane: str
+    payload: bytes
+    traceparent: str
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A request that is not acceptable, with its result."""
+
+    entry: IngressEntry
+    to: Destination
+    result: EvaluationResult
+
+
+class Ingress:
+    """Reads and answers on one channel: the answers to a batch and the next blocking read are one write."""
+
+    def __init__(self, cell: Cell, consumer: str, streams: Sequence[str]) -> None:
+        self._cell = cell
+        self._consumer = consumer
+        self._streams = list(streams)
+        self._channel = cell.channel("ingress")
+        self._repair = cell.channel("ingress-repair")
+
+    async def exchange(
+        self, decisions: Sequence[Admission | Rejection], count: int, block_ms: int
+    ) -> tuple[list[list[bytes]], list[IngressEntry]]:
+        """Carry out decisions, then wait for new entries.
+
+        Args:
+            decisions: about entries read before.
+            count: most entries to take of each stream.
+            block_ms: how long to wait for the first.
+
+        Returns:
+            The answer of the admit or reject script for each decision, and the entries.
+
+        Raises:
+            ExecutorError: with nothing known about the decisions; they stay pending and are read again.
+        """
+        commands = [self._command(decision) for decision in decisions]
+        read = self._read_command(">", count, block_ms)
+        *answers, entries = await self._channel.pipeline([*commands, read], patience=block_ms / 1000)
+        results = []
+        for command, decision, answer in zip(commands, decisions, answers, strict=True):
+            try:
+                results.append(await answer)
+            except ScriptMissing:
+                results.append(await self._repair.call(*_script_of(decision).full(command)))
+        return results, self._entries(await entries)
+
+    async def pending(self, count: int) -> list[IngressEntry]:
+        """Entries delivered to this consumer and never answered, oldest first."""
+        return self._entries(await self._channel.call(*self._read_command("0", count, None)))
+
+    async def take_over(self, idle_ms: int, count: int) -> list[IngressEntry]:
+        """Entries that another dispatcher took and never answered."""
+        taken = []
+        for stream in self._streams:
+            cursor = b"0-0"
+            while True:
+                cursor, entries, *_ = await self._repair.call(
+                    "XAUTOCLAIM", stream, DISPATCHERS, self._consumer, idle_ms, cursor, "COUNT", count
+                )
+                taken += [IngressEntry(stream, entry_id.decode(), _pairs(fields)) for entry_id, fields in entries]
+                if cursor == b"0-0":
+                    break
+        return taken
+
+    def _read_command(self, start: str, count: int, block_ms: int | None) -> Command:
+        block: tuple[str | int, ...] = () if block_ms is None else ("BLOCK", block_ms)
+        head = ("XREADGROUP", "GROUP", DISPATCHERS, self._consumer, "COUNT", count, *block)
+        return (*head, "STREAMS", *self._streams, *[start] * len(self._streams))
+
+    def _entries(self, reply: Any) -> list[IngressEntry]:
+        return [
+            IngressEntry(stream.decode(), entry_id.decode(), _pairs(fields))
+            for stream, entries in reply or []
+            for entry_id, fields in entries
+        ]
+
+    def _command(self, decision: Admission | Rejection) -> Command:
+        entry, to, cell = decision.entry, decision.to, self._cell
+        keys, args = to.keys(cell.keys), to.args(cell.delivery)
+        common = (DISPATCHERS, entry.entry_id, to.id, to.tenant)
+        if isinstance(decision, Rejection):
+            return script("reject").command([*keys, entry.stream], [*args, *common, *decision.result.to_fields()])
+        ttl_ms = round((cell.delivery.max_age + cell.delivery.result_ttl) * 1000)
+        record: list[str | bytes | int] = ["payload", decision.payload, "lane", decision.lane]
+        record += ["max_attempts", decision.max_attempts, "reply_to", to.reply_to, "stream", int(to.stream)]
+        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, *record]
+        return script("admit").command([*keys[:4], cell.keys.lane(decision.lane), entry.stream], admit_args)
+
+
+def _script_of(decision: Admission | Rejection) -> Any:
+    return script("reject" if isinstance(decision, Rejection) else "admit")
+
+
+def _pairs(flat: Any) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+
+
+async def forget_consumer(channel: Channel, streams: Sequence[str], consumer: str) -> None:
+    """Remove a dispatcher's consumer where it holds nothing."""
+    for stream in streams:
+        if not await channel.call("XPENDING", stream, DISPATCHERS, "-", "+", 1, consumer):
+            await channel.call("XGROUP", "DELCONSUMER", stream, DISPATCHERS, consumer)

@@ -1,0 +1,171 @@
+"""What a worker does with its lane: read, claim, renew, commit, hand back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from executor.keys import WORKERS
+from executor.result import EvaluationResult
+from executor.streams.scripts import run
+from executor.streams.server import Cell, ensure_groups
+from executor.streams.terminal import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class LaneEntry:
+    """A thin entry: which evaluation, which attempt; the payload is in the record."""
+
+    entry_id: str
+    id: str
+    tenant: str
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a successful claim gives: the right to commit this attempt while it is renewed."""
+
+    entry: LaneEntry
+    generation: int
+    attempt: int
+    queued_ms: float
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A worker's line in the `executors` hash."""
+
+    url: str
+    status: Literal["idle", "busy", "draining"]
+    max_concurrent: int
+    busy: int
+    template: str
+    lane: str
+    level: str = "process"
+    """Isolation that evaluations get here."""
+
+    def to_json(self) -> str:
+        """The value of the hash field."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}, separators=(",", ":"))
+
+
+class Lane:
+    """One worker's side of a lane. Reads block on a connection of their own.
+
+    Attributes:
+        name: of the lane.
+    """
+
+    def __init__(self, cell: Cell, lane: str, worker: str) -> None:
+        self.name = lane
+        self._cell = cell
+        self._worker = worker
+        self._stream = cell.keys.lane(lane)
+        self._reader = cell.channel("lane-reader")
+        self._commands = cell.channel("lane")
+
+    async def ensure(self) -> None:
+        """Make the lane's group if it is not there."""
+        await ensure_groups(self._commands, [self._stream], WORKERS)
+
+    async def read(self, count: int, block_ms: int) -> list[LaneEntry]:
+        """Wait for new entries; at most `count` become this worker's."""
+        reply = await self._reader.call(*self._read(">", count, "BLOCK", block_ms), patience=block_ms / 1000)
+        return _lane_entries(reply[0][1] if reply else [])
+
+    async def pending(self, count: int) -> list[LaneEntry]:
+        """Entries that were delivered to this worker, started or not, oldest first."""
+        reply = await self._commands.call(*self._read("0", count))
+        return _lane_entries(reply[0][1] if reply else [])
+
+    def _read(self, start: str, count: int, *options: str | int) -> tuple[str | int, ...]:
+        return ("XREADGROUP", "GROUP", WORKERS, self._worker, "COUNT", count, *options, "STREAMS", self._stream, start)
+
+    async def claim(self, entry: LaneEntry) -> Lease | None:
+        """Become the owner; None when there is nothing to run any more."""
+        record = self._cell.keys.record(entry.tenant, entry.id)
+        reply = await run(self._commands, "claim", [record, self._stream], [WORKERS, self._worker, entry.entry_id])
+        if reply[0] != b"run":
+            return None
+        return Lease(entry, reply[1], reply[2], float(reply[3]), reply[4])
+
+    async def renew(self, leases: Sequence[Lease], registration: Registration) -> list[str]:
+        """Say that this worker is alive and still wants these leases.
+
+        Returns:
+            For each lease `ok`, `lost` (stop at once) or `cancel`.
+        """
+        keys = [self._stream, self._cell.keys.heartbeat(self._worker), self._cell.keys.executors()]
+        args: list[str | int] = [WORKERS, self._worker, round(self._cell.delivery.lease * 1000), registration.to_json()]
+        for lease in leases:
+            keys.append(self._cell.keys.record(lease.entry.tenant, lease.entry.id))
+            args += [lease.entry.entry_id, lease.generation]
+        return [word.decode() for word in await run(self._commands, "renew", keys, args)]
+
+    async def commit(
+        self, lease: Lease, to: Destination, result: EvaluationResult, *, fetch: int = 0, leave: bool = False
+    ) -> tuple[bool, list[LaneEntry]]:
+        """End the attempt with its result, and take the next entries in the same step.
+
+        Args:
+            lease: of the attempt.
+            to: where the result goes.
+            result: the one terminal result.
+            fetch: how many entries to take.
+            leave: whether this consumer is done for good.
+
+        Returns:
+            Whether the result is committed (False: the lease had passed on), and the entries.
+        """
+        args: list[str | int | float] = [
+            *to.args(self._cell.delivery),
+            WORKERS,
+            self._worker,
+            lease.entry.entry_id,
+            lease.generation,
+        ]
+        args += [fetch, "1" if leave else "0", result.outcome, *result.to_fields()]
+        reply = await run(self._commands, "commit", [*to.keys(self._cell.keys), self._stream], args)
+        return reply[0] == b"committed", _lane_entries(reply[1:])
+
+    async def release(self, entry: LaneEntry, generation: int | None) -> str:
+        """Hand an entry back to the lane: `requeued`, `gone` or `lost`."""
+        record = self._cell.keys.record(entry.tenant, entry.id)
+        args = [WORKERS, self._worker, entry.entry_id, "" if generation is None else generation]
+        word: bytes = await run(self._commands, "release", [record, self._stream], args)
+        return word.decode()
+
+    async def emit(self, lease: Lease, to: Destination, chunks: Sequence[tuple[str, str]]) -> bool:
+        """Publish live output; False once the lease has passed on."""
+        keys = [self._cell.keys.record(to.tenant, to.id), self._cell.keys.output(to.tenant, to.id)]
+        delivery = self._cell.delivery
+        args = [lease.generation, delivery.output_cap, round(delivery.reply_ttl * 1000), lease.attempt]
+        answer = await run(self._commands, "emit", keys, [*args, *(word for chunk in chunks for word in chunk)])
+        return bool(answer)
+
+    async def bury(self, entry: LaneEntry, reason: str) -> None:
+        """Set an entry aside that no attempt can work: to the dead letters, then acknowledged."""
+        facts = ("id", entry.id, "tenant", entry.tenant, "lane", self.name, "error", reason)
+        await self._commands.call(
+            "XADD", self._cell.keys.dead(), "MAXLEN", "~", self._cell.delivery.dead_cap, "*", *facts
+        )
+        await self._commands.call("XACK", self._stream, WORKERS, entry.entry_id)
+
+    async def leave(self) -> bool:
+        """Deregister; True when the consumer is gone too, False when it still holds entries."""
+        keys = [self._stream, self._cell.keys.executors(), self._cell.keys.heartbeat(self._worker)]
+        return bool(await run(self._commands, "leave", keys, [WORKERS, self._worker]))
+
+
+def _lane_entries(raw: Any) -> list[LaneEntry]:
+    """Read stream entries. One that no dispatcher wrote has no id, so its claim finds nothing and acknowledges it."""
+    entries = []
+    for entry_id, flat in raw:
+        fields = dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+        words = (fields.get(name, b"").decode("utf-8", "replace") for name in (b"id", b"tenant", b"traceparent"))
+        entries.append(LaneEntry(entry_id.decode(), *words))
+    return entries

@@ -1,0 +1,203 @@
+"""One attempt: from a claimed lease to the result that can be committed."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import json
+import resource
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from executor import codec
+from executor.outcome import Outcome
+from executor.result import EvaluationResult
+from executor.settings import OUTPUT_CEILING, LimitSettings
+from executor.streams.lane import Lease
+from executor.streams.terminal import Destination
+from worker.keepers import Keeper, Keepers
+from worker.kernel import frames
+
+WATCH_AFTER: Final = 0.005
+"""Seconds before a keeper is told to sample an evaluation; shorter ones never pay for it."""
+_PIPE: Final = 65536
+_ADDRESS_SPACE_SLACK: Final = 512 * 1024 * 1024
+"""Address space beyond the memory limit: thread stacks and libraries reserve much and touch little."""
+
+OnOutput = Callable[[list[tuple[str, str]]], None]
+
+_KILLED_BY_US: Final[dict[str, tuple[Outcome, str]]] = {
+    "timeout": (Outcome.TIMED_OUT, "ran longer than its timeout"),
+    "cpu": (Outcome.TIMED_OUT, "used more CPU time than its limit"),
+    "memory": (Outcome.OUT_OF_MEMORY, "used more memory than its limit"),
+    "processes": (Outcome.PROCESS_LIMIT, "had more processes and threads than its limit"),
+    "output": (Outcome.OUTPUT_LIMIT, f"wrote more than {OUTPUT_CEILING} times its output limit"),
+    "cancel": (Outcome.CANCELLED, "cancelled while it ran"),
+}
+
+
+def default_rlimits(limits: LimitSettings) -> list[tuple[int, int]]:
+    """Kernel limits of an evaluation that names none; handed to keepers once."""
+    return _rlimits(limits, limits.memory, limits.timeout)
+
+
+def _rlimits(limits: LimitSettings, memory: int, cpu: float) -> list[tuple[int, int]]:
+    return [
+        (resource.RLIMIT_AS, memory + _ADDRESS_SPACE_SLACK),
+        (resource.RLIMIT_CPU, int(cpu) + 2),
+        (resource.RLIMIT_FSIZE, limits.scratch),
+        (resource.RLIMIT_CORE, 0),
+    ]
+
+
+class Attempt:
+    """One run of one evaluation in a keeper's child.
+
+    Attributes:
+        payload: the admitted request, with every limit filled in.
+    """
+
+    def __init__(self, lease: Lease, limits: LimitSettings, worker: str) -> None:
+        self.lease = lease
+        self.payload = codec.decode(lease.payload)
+        self._limits = limits
+        self._worker = worker
+        self._keeper: Keeper | None = None
+        self._reason = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether output is wanted live."""
+        return bool(self.payload.get("stream"))
+
+    @property
+    def destination(self) -> Destination:
+        """Where the result goes."""
+        entry = self.lease.entry
+        return Destination(entry.tenant, entry.id, self.payload.get("reply_to", ""), self.streams)
+
+    async def run(self, keepers: Keepers, on_output: OnOutput | None = None) -> EvaluationResult:
+        """Run to the end of the process tree.
+
+        Raises:
+            WorkerBroken: the keeper ended without a report.
+        """
+        keeper = keepers.take() or await keepers.acquire()
+        self._keeper = keeper
+        keeper.on_output = _decoding(on_output) if on_output else None
+        if self._reason:
+            keeper.tell({"do": "kill", "reason": self._reason})
+        elif self.streams or self.payload["output"] < _PIPE:
+            self._watch()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch)
+        started = time.monotonic()
+        try:
+            header, (stdout, stderr, report) = await keeper.start(self._request())
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            keeper.on_output = None
+            self._keeper = None
+        return self._result(header, stdout, stderr, report, time.monotonic() - started)
+
+    def kill(self, reason: str) -> None:
+        """End it as soon as possible: `timeout`, `cancel` or `lost`."""
+        self._reason = self._reason or reason
+        if self._keeper is not None:
+            self._keeper.tell({"do": "kill", "reason": reason})
+            self._timer = asyncio.get_running_loop().call_later(5.0, self._keeper.close)
+
+    def _watch(self) -> None:
+        assert self._keeper is not None
+        payload = self.payload
+        limits = {name: payload[name] for name in ("memory", "processes", "cpu", "output")}
+        self._keeper.tell({"do": "watch", "stream": self.streams, **limits})
+        remaining = max(0.0, payload["timeout"] - WATCH_AFTER)
+        self._timer = asyncio.get_running_loop().call_later(remaining, self.kill, "timeout")
+
+    def _request(self) -> bytes:
+        payload = self.payload
+        code = payload.get("code", "").encode()
+        if payload.get("plain"):
+            return frames.pack_plain(code)
+        stdin = payload.get("stdin", b"")
+        header: dict[str, Any] = {"args": payload.get("args", []), "env": payload.get("env", {})}
+        header["rlimits"] = _rlimits(self._limits, payload["memory"], payload["cpu"])
+        if "command" in payload:
+            header["command"] = payload["command"]
+        return frames.pack(header, code, stdin.encode() if isinstance(stdin, str) else stdin)
+
+    def _result(
+        self, header: dict[str, Any], stdout: bytes, stderr: bytes, report: bytes, seconds: float
+    ) -> EvaluationResult:
+        outcome, error, exit_code = self._verdict(header, _read_report(report))
+        cut = header["cut"]
+        return EvaluationResult(
+            id=self.lease.entry.id,
+            tenant=self.lease.entry.tenant,
+            outcome=outcome,
+            exit_code=exit_code,
+            stdout=stdout.decode("utf-8", "replace"),
+            stderr=stderr.decode("utf-8", "replace"),
+            error=error,
+            duration_ms=seconds * 1000,
+            cpu_ms=header["cpu"] * 1000,
+            max_rss=header["max_rss"],
+            queued_ms=self.lease.queued_ms,
+            attempt=self.lease.attempt,
+            worker=self._worker,
+            truncated=tuple(name for name, left_out in zip(("stdout", "stderr"), cut, strict=True) if left_out),
+            stdout_bytes=header["totals"][0],
+            stderr_bytes=header["totals"][1],
+            metadata=self.payload.get("metadata", {}),
+            traceparent=self.lease.entry.traceparent,
+        )
+
+    def _verdict(self, header: dict[str, Any], report: dict[str, Any]) -> tuple[Outcome, str, int | None]:
+        status, reason = header["status"], header["reason"]
+        killed_by = status & 0x7F
+        exit_code = -killed_by if killed_by else status >> 8
+        if reason and killed_by == signal.SIGKILL:
+            return *_KILLED_BY_US.get(reason, (Outcome.KILLED, f"ended by the worker ({reason})")), exit_code
+        if killed_by == signal.SIGXCPU or (killed_by == signal.SIGKILL and header["cpu"] >= self.payload["cpu"]):
+            return *_KILLED_BY_US["cpu"], exit_code
+        if killed_by == signal.SIGXFSZ:
+            return Outcome.DISK_LIMIT, "a file grew above the scratch limit", exit_code
+        if killed_by:
+            return Outcome.KILLED, f"ended by signal {_signal_name(killed_by)}", exit_code
+        if exit_code == 0:
+            return Outcome.SUCCEEDED, "", 0
+        if report.get("memory") is True:
+            return *_KILLED_BY_US["memory"], exit_code
+        return Outcome.FAILED, str(report.get("error", "")) or f"exit status {exit_code}", exit_code
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def _read_report(raw: bytes) -> dict[str, Any]:
+    """What the child said of its exception; hostile text, so anything may be in it."""
+    try:
+        report = json.loads(raw.decode("utf-8", "replace")) if raw else {}
+    except (ValueError, RecursionError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def _decoding(on_output: OnOutput) -> Callable[[str, bytes], None]:
+    decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
+
+    def take(name: str, chunk: bytes) -> None:
+        text = decoders[name].decode(chunk)
+        if text:
+            on_output([(name, text)])
+
+    return take

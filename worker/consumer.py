@@ -1,0 +1,225 @@
+"""The worker's side of delivery: slots, claims and commits of one lane.
+
+At most one entry per free slot is ever delivered to this worker. A commit takes the next entry for its own slot in
+the same step; while slots are idle, one blocking read waits for them. After any error the worker reads what is
+pending for it, because an entry may have been delivered without its reply having arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from executor.errors import ExecutorError, PermanentError, WorkerBroken
+from executor.outage import Outage
+from executor.result import EvaluationResult
+from executor.streams.lane import Lane, LaneEntry, Lease
+from executor.telemetry import EVALUATIONS, LOST_LEASES, QUEUE_SECONDS, RUN_SECONDS, SLOTS_BUSY, STALE_COMMITS
+from executor.tracing import Tracer, now_ns
+from worker.attempt import Attempt
+from worker.keepers import Keepers
+from worker.output import LiveOutput
+from worker.spans import trace_attempt
+
+log = logging.getLogger("worker")
+
+READ_BLOCK_MS = 2000
+
+
+class Consumer:
+    """Runs the evaluations of one lane.
+
+    Attributes:
+        running: attempts by lane entry id.
+        draining: whether no more work is taken.
+        last_active: loop time at which the last evaluation ended, or the worker started.
+        claimed: called after each successful claim.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        slots: int,
+        keepers: Keepers,
+        make_attempt: Callable[[Lease], Attempt],
+        outage: Outage,
+        tracer: Tracer,
+    ) -> None:
+        self._lane = lane
+        self._name = lane.name
+        self._slots = slots
+        self._keepers = keepers
+        self._outage = outage
+        self._tracer = tracer
+        self._make_attempt = make_attempt
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: set[str] = set()
+        self._slot_freed = asyncio.Event()
+        self.running: dict[str, Attempt] = {}
+        self.draining = False
+        self.last_active = asyncio.get_running_loop().time()
+        self.claimed: Callable[[], None] = lambda: None
+
+    @property
+    def busy(self) -> int:
+        """Slots in use."""
+        return len(self._tasks)
+
+    async def serve(self) -> None:
+        """Read and run until drained."""
+        recover = True
+        while not self.draining:
+            free = self._slots - self.busy
+            if not free:
+                self._slot_freed.clear()
+                await self._slot_freed.wait()
+                continue
+            try:
+                entries = await (self._missed(free) if recover else self._lane.read(free, READ_BLOCK_MS))
+            except ExecutorError as error:
+                recover = True
+                await self._outage.wait(error)
+                await self._outage.outlast(self._lane.ensure)
+                continue
+            recover = recover and bool(entries)
+            self._outage.over()
+            for entry in entries:
+                self._start(entry)
+
+    async def serve_one(self, wait_ms: int) -> bool:
+        """Take a single entry and run it to its commit; False when there was none (a one-shot worker)."""
+        await self._outage.outlast(self._lane.ensure)
+        entries = await self._outage.outlast(lambda: self._lane.read(1, wait_ms))
+        for entry in entries:
+            self._start(entry, last=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        return bool(entries)
+
+    async def drain(self, grace: float) -> None:
+        """Stop taking work, let what runs finish for `grace` seconds, hand the rest back."""
+        self.draining = True
+        self._slot_freed.set()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        for attempt in list(self.running.values()):
+            attempt.kill("lost")
+            await self._give_back(attempt.lease.entry, attempt.lease.generation)
+        try:
+            for entry in await self._lane.pending(1000):
+                await self._give_back(entry, None)
+        except ExecutorError as error:
+            log.warning("entries are left to the rescue", extra={"error": str(error)})
+
+    def lose(self, attempt: Attempt) -> None:
+        """The lease of a running attempt has passed on: stop its child at once."""
+        LOST_LEASES.add(1, self._name)
+        log.warning("a lease was lost; its child is stopped", extra={"evaluation_id": attempt.lease.entry.id})
+        attempt.kill("lost")
+
+    async def _missed(self, count: int) -> list[LaneEntry]:
+        """Entries that were delivered to this worker without its knowing."""
+        entries = await self._lane.pending(1000)
+        return [entry for entry in entries if entry.entry_id not in self._held][:count]
+
+    def _start(self, entry: LaneEntry, *, last: bool = False) -> None:
+        self._held.add(entry.entry_id)
+        task = asyncio.create_task(self._use_slot(entry, last=last), name=f"evaluation-{entry.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._freed)
+
+    def _freed(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.last_active = asyncio.get_running_loop().time()
+        SLOTS_BUSY.set(self.busy, self._name)
+        self._slot_freed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("an evaluation's task failed; its entry is left to the rescue", exc_info=error)
+
+    async def _use_slot(self, entry: LaneEntry, *, last: bool) -> None:
+        """Run an entry, then what its commit brought, until this slot has nothing."""
+        following: LaneEntry | None = entry
+        while following is not None:
+            current, following = following, None
+            try:
+                following = await self._evaluate(current, last=last)
+            except PermanentError as error:
+                log.exception("an entry cannot be worked", extra={"entry_id": current.entry_id, "error": str(error)})
+                await self._outage.outlast(lambda entry=current, error=error: self._lane.bury(entry, str(error)))  # type: ignore[misc]
+            finally:
+                self._held.discard(current.entry_id)
+            if following is not None:
+                self._held.add(following.entry_id)
+
+    async def _evaluate(self, entry: LaneEntry, *, last: bool) -> LaneEntry | None:
+        read_ns = now_ns()
+        if self.draining:
+            await self._give_back(entry, None)
+            return None
+        lease = await self._claim(entry)
+        if lease is None:
+            return None
+        attempt = self._make_attempt(lease)
+        self.running[entry.entry_id] = attempt
+        self.claimed()
+        SLOTS_BUSY.set(self.busy, self._name)
+        QUEUE_SECONDS.observe(lease.queued_ms / 1000, self._name)
+        try:
+            result = await self._run(attempt)
+            return await self._commit(attempt, result, read_ns, last=last)
+        except WorkerBroken as error:
+            log.warning("an attempt failed the platform and is given back", extra={"error": str(error)})
+            await self._give_back(entry, lease.generation)
+            return None
+        finally:
+            self.running.pop(entry.entry_id, None)
+
+    async def _claim(self, entry: LaneEntry) -> Lease | None:
+        while True:
+            try:
+                lease = await self._lane.claim(entry)
+            except PermanentError:
+                raise
+            except ExecutorError as error:
+                await self._outage.wait(error)
+            else:
+                self._outage.over()
+                return lease
+
+    async def _run(self, attempt: Attempt) -> EvaluationResult:
+        if not attempt.streams:
+            return await attempt.run(self._keepers)
+        live = LiveOutput(self._lane, attempt.lease, attempt.destination)
+        try:
+            return await attempt.run(self._keepers, live.put)
+        finally:
+            await live.close()
+
+    async def _commit(
+        self, attempt: Attempt, result: EvaluationResult, read_ns: int, *, last: bool
+    ) -> LaneEntry | None:
+        ended_ns = now_ns()
+        fetch = 0 if last or self.draining else 1
+        committed, entries = await self._outage.outlast(
+            lambda: self._lane.commit(attempt.lease, attempt.destination, result, fetch=fetch, leave=last)
+        )
+        if committed:
+            EVALUATIONS.add(1, self._name, result.outcome)
+            RUN_SECONDS.observe(result.duration_ms / 1000, self._name)
+        else:
+            STALE_COMMITS.add(1, self._name)
+            log.warning("a commit came too late and was refused", extra={"evaluation_id": result.id})
+        if self._tracer.enabled:
+            trace_attempt(self._tracer, attempt.lease, result, read_ns, ended_ns)
+        return entries[0] if entries else None
+
+    async def _give_back(self, entry: LaneEntry, generation: int | None) -> None:
+        try:
+            await self._lane.release(entry, generation)
+        except ExecutorError as error:
+            log.warning("an entry is left to the rescue", extra={"entry_id": entry.entry_id, "error": str(error)})

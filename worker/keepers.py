@@ -1,0 +1,248 @@
+"""The supervisor's side of zygote and keepers: start them, hand them evaluations, replace the broken.
+
+There is one keeper more than slots, each with a child forked ahead, so that a request never waits for a fork while
+another keeper cleans up. All descriptors are private sockets; frames are capped data (worker/kernel/frames.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from executor.errors import WorkerBroken
+from executor.telemetry import KEEPERS_REPLACED
+from worker import kernel
+from worker.kernel import frames
+
+log = logging.getLogger("worker")
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Keeper(asyncio.Protocol):
+    """One keeper process.
+
+    Attributes:
+        on_output: called with (stream name, bytes) while an evaluation runs whose output is wanted live.
+    """
+
+    def __init__(self, name: str, requests: socket.socket, on_change: Callable[[Keeper], None]) -> None:
+        self.name = name
+        self.on_output: Callable[[str, bytes], None] | None = None
+        self.ready = False
+        self.broken = False
+        self._requests = requests
+        self._on_change = on_change
+        self._frames = frames.FrameReader()
+        self._report: asyncio.Future[frames.Frame] | None = None
+        self._control: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the control socket."""
+        assert isinstance(transport, asyncio.Transport)
+        self._control = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Take frames: `ready`, `output`, `done`."""
+        try:
+            for header, buffers in self._frames.feed(data):
+                self._take(header, buffers)
+        except (frames.BadFrame, KeyError):
+            self.close()
+
+    def _take(self, header: dict[str, Any], buffers: list[bytes]) -> None:
+        if header["do"] == "ready":
+            self.ready = True
+            self._on_change(self)
+        elif header["do"] == "output" and self.on_output is not None:
+            self.on_output(header["name"], buffers[0])
+        elif header["do"] == "done" and self._report is not None and not self._report.done():
+            self._report.set_result((header, buffers))
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The process has ended: a running evaluation has no report."""
+        self.ready, self.broken = False, True
+        self._requests.close()
+        if self._report is not None and not self._report.done():
+            self._report.set_exception(WorkerBroken("the keeper of an evaluation ended before its report"))
+        self._on_change(self)
+
+    def start(self, request: bytes) -> asyncio.Future[frames.Frame]:
+        """Hand the waiting child its request; the future brings the report, or WorkerBroken."""
+        self.ready = False
+        loop = asyncio.get_running_loop()
+        self._report = loop.create_future()
+        try:
+            sent = self._requests.send(request)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return self._report
+        if sent < len(request):
+            self._sending = loop.create_task(self._send_rest(request[sent:]), name=f"{self.name}-request")
+        return self._report
+
+    async def _send_rest(self, rest: bytes) -> None:
+        with suppress(OSError):
+            await asyncio.get_running_loop().sock_sendall(self._requests, rest)
+
+    def tell(self, header: dict[str, Any]) -> None:
+        """Send a control frame: `watch` or `kill`."""
+        if self._control is not None:
+            self._control.write(frames.pack(header))
+
+    def close(self) -> None:
+        """End the process; it kills its tree when its socket ends."""
+        if self._control is not None:
+            self._control.abort()
+
+
+class Keepers:
+    """All keepers of a worker, and the zygote they come from."""
+
+    def __init__(self, count: int, rlimits: list[tuple[int, int]], scratch: str = "") -> None:
+        self._count = count
+        self._rlimits = rlimits
+        self._folder = Path(tempfile.mkdtemp(prefix="executor-scratch-", dir=scratch or None))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._serial = 0
+        self._keepers: list[Keeper] = []
+        self._waiting: deque[asyncio.Future[Keeper]] = deque()
+        self._closing = False
+        self.spawn_zygote()
+
+    def spawn_zygote(self) -> None:
+        """Start the zygote process; it boots while the caller goes on."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        arguments = [
+            "-I",
+            "-S",
+            "-X",
+            "utf8",
+            "-c",
+            kernel.BOOTSTRAP,
+            str(Path(kernel.__file__).parent),
+            str(theirs.fileno()),
+        ]
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": _PATH, "LANG": "C.UTF-8"},
+            cwd="/",
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self._control = ours
+
+    async def start(self) -> None:
+        """Have every keeper forked; they report ready by themselves."""
+        assert self._control is not None
+        self._control.setblocking(False)
+        try:
+            async with asyncio.timeout(30):
+                if not await asyncio.get_running_loop().sock_recv(self._control, 65536):
+                    raise WorkerBroken(f"the zygote ended at its start (exit status {self._exit_status()})")
+        except TimeoutError:
+            raise WorkerBroken("the zygote does not start within 30 s") from None
+        for _ in range(self._count):
+            await self._add_keeper()
+
+    async def _add_keeper(self) -> None:
+        assert self._control is not None
+        self._serial += 1
+        scratch = self._folder / str(self._serial)
+        scratch.mkdir(mode=0o700)
+        control, control_theirs = socket.socketpair()
+        requests, requests_theirs = socket.socketpair()
+        requests.setblocking(False)
+        keeper = Keeper(f"keeper-{self._serial}", requests, self._changed)
+        self._keepers.append(keeper)
+        await asyncio.get_running_loop().create_connection(lambda: keeper, sock=control)
+        passed = [control_theirs.fileno(), requests_theirs.fileno()]
+        try:
+            socket.send_fds(
+                self._control,
+                [frames.pack({"do": "keeper", "scratch": str(scratch), "rlimits": self._rlimits})],
+                passed,
+            )
+        except OSError:
+            keeper.close()
+        finally:
+            control_theirs.close()
+            requests_theirs.close()
+
+    def _changed(self, keeper: Keeper) -> None:
+        if keeper.broken:
+            self._keepers.remove(keeper)
+            if not self._closing:
+                KEEPERS_REPLACED.add()
+                log.warning("a keeper ended and is replaced", extra={"keeper": keeper.name})
+                self._replacing = asyncio.get_running_loop().create_task(self._replace(), name="replace-keeper")
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                keeper.ready = False
+                waiter.set_result(keeper)
+                return
+
+    async def _replace(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            log.error("the zygote ended and is started again", extra={"status": self._exit_status()})
+            for keeper in list(self._keepers):
+                keeper.close()
+            self.spawn_zygote()
+            await self.start()
+        elif len(self._keepers) < self._count:
+            await self._add_keeper()
+
+    def take(self) -> Keeper | None:
+        """A keeper whose child waits, now; None when all are busy."""
+        for keeper in self._keepers:
+            if keeper.ready:
+                keeper.ready = False
+                return keeper
+        return None
+
+    async def acquire(self) -> Keeper:
+        """A keeper whose child waits, as soon as there is one."""
+        keeper = self.take()
+        if keeper is None:
+            waiter: asyncio.Future[Keeper] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            keeper = await waiter
+        return keeper
+
+    def _exit_status(self) -> int | None:
+        return self._process.poll() if self._process else None
+
+    def close(self) -> None:
+        """End every process and remove the scratch folder. Blocks for as long as the kernel needs."""
+        self._closing = True
+        for keeper in list(self._keepers):
+            keeper.close()
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            try:
+                self._process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,22 @@
+"""What runs in the processes that fork and watch evaluated code: standard library only.
+
+Started by path with `-I -S`, off sys.path (see `BOOTSTRAP`); the modules are taken out of sys.modules before the
+first line of evaluated code runs, so that `import worker` finds a module of the evaluation's own, or none.
+
+    supervisor (holds credentials)
+      └─ zygote    exec'd once, imports the template, forks keepers
+           ├─ keeper    one evaluation at a time: forks, watches, limits, kills, reports
+           │    └─ child     a fresh fork for each evaluation, waiting ready-made
+           └─ keeper ...
+"""
+
+BOOTSTRAP = """
+import sys
+folder, control = sys.argv[1], int(sys.argv[2])
+for name, path in (("worker", []), ("worker.kernel", [folder])):
+    module = sys.modules[name] = type(sys)(name)
+    module.__path__ = path
+from worker.kernel.zygote import main
+main(control)
+"""
+"""Program text of the zygote: `python -I -S -c BOOTSTRAP <folder of this package> <control descriptor>`."""

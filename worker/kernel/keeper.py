@@ -1,0 +1,179 @@
+"""The keeper: runs one evaluation at a time in a fresh child, and nothing of the evaluation outlives its word.
+
+It forks the next child ahead, so that a request meets a process that is ready. While a short evaluation runs it only
+waits for the child's end; the supervisor sends `watch` after some milliseconds, and from then on it reads output as it
+comes and samples the process tree against the limits. Then it ends the whole tree, empties the scratch directory,
+reports, and forks the next child.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from typing import Any, NoReturn
+
+from worker.kernel import child, frames, scratch, system, tree
+from worker.kernel.capture import Capture
+
+SAMPLE_SECONDS = 0.02
+OUTPUT_CEILING = 16
+"""Keep in step with executor.settings.OUTPUT_CEILING (a test compares them)."""
+DEFAULT_KEEP = 1 << 20
+"""Bytes kept of a stream whose evaluation ended before it was watched: more than a pipe can hold."""
+
+_CONTROL = child.FIRST_FOREIGN_FD
+_REPORT_BYTES = 16384
+
+
+class Run:
+    """One evaluation in its child, from fork to report."""
+
+    def __init__(self, pid: int, stdout: int, stderr: int, report: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.stdout, self.stderr = Capture(stdout), Capture(stderr)
+        self.report = report
+        self.limits: dict[str, Any] | None = None
+        self.reason = ""
+        self.peak = 0
+
+    def kill(self, reason: str) -> None:
+        """End the child; the first reason stands."""
+        self.reason = self.reason or reason
+        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # type: ignore[attr-defined]
+
+
+class Keeper:
+    """The loop of one keeper process; its control socket is the descriptor FIRST_FOREIGN_FD."""
+
+    def __init__(self, folder: str, rlimits: child.Rlimits) -> None:
+        self._folder = folder
+        self._rlimits = rlimits
+        self._reader = frames.FrameReader()
+
+    def run(self) -> NoReturn:
+        """Serve until the supervisor goes away."""
+        system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
+        os.chdir(self._folder)
+        while True:
+            run = self._fork()
+            self._send({"do": "ready", "pid": run.pid})
+            self._watch(run)
+            self._conclude(run)
+
+    def _fork(self) -> Run:
+        stdout, stdout_end = os.pipe()
+        stderr, stderr_end = os.pipe()
+        report, report_end = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            child.serve(stdout_end, stderr_end, report_end, self._rlimits)
+        os.close(stdout_end)
+        os.close(stderr_end)
+        os.close(report_end)
+        return Run(pid, stdout, stderr, report)
+
+    def _watch(self, run: Run) -> None:
+        """Return when the child has ended."""
+        poller = select.poll()
+        poller.register(run.pidfd, select.POLLIN)
+        poller.register(_CONTROL, select.POLLIN)
+        due = 0.0
+        while True:
+            timeout = None if run.limits is None else max(0.0, due - time.monotonic()) * 1000
+            ready = [fd for fd, _ in poller.poll(timeout)]
+            if _CONTROL in ready:
+                self._obey(run, poller)
+            if run.limits is not None:
+                self._collect(run, poller, ready)
+                if time.monotonic() >= due:
+                    self._check(run)
+                    due = time.monotonic() + SAMPLE_SECONDS
+            if run.pidfd in ready:
+                return
+
+    def _obey(self, run: Run, poller: select.poll) -> None:
+        data = os.read(_CONTROL, 65536)
+        if not data:
+            tree.end(tree.Usage())
+            os._exit(0)
+        for header, _ in self._reader.feed(data):
+            if header["do"] == "kill":
+                run.kill(header["reason"])
+            elif header["do"] == "watch":
+                run.limits = header
+                poller.register(run.stdout.fd, select.POLLIN)
+                poller.register(run.stderr.fd, select.POLLIN)
+
+    def _collect(self, run: Run, poller: select.poll, ready: list[int]) -> None:
+        assert run.limits is not None
+        for name, stream in (("stdout", run.stdout), ("stderr", run.stderr)):
+            if stream.fd not in ready:
+                continue
+            chunk = stream.read(run.limits["output"])
+            if chunk and run.limits["stream"]:
+                self._send({"do": "output", "name": name}, chunk)
+            if not stream.open:
+                poller.unregister(stream.fd)
+            if stream.total > run.limits["output"] * OUTPUT_CEILING:
+                run.kill("output")
+
+    def _check(self, run: Run) -> None:
+        assert run.limits is not None
+        now = tree.sample(os.getpid())
+        if now.tasks > run.limits["processes"]:
+            run.kill("processes")
+        elif now.cpu > run.limits["cpu"]:
+            run.kill("cpu")
+        elif now.rss > run.limits["memory"]:
+            used = tree.proportional_rss(os.getpid())
+            run.peak = max(run.peak, used)
+            if used > run.limits["memory"]:
+                run.kill("memory")
+
+    def _conclude(self, run: Run) -> None:
+        usage = tree.Usage()
+        _, status, used = os.wait4(run.pid, 0)
+        tree.add(usage, used)
+        left_behind = tree.end(usage)
+        keep = run.limits["output"] if run.limits else DEFAULT_KEEP
+        run.stdout.drain(keep)
+        run.stderr.drain(keep)
+        report = self._read_report(run.report)
+        os.close(run.pidfd)
+        clean = scratch.empty(".")
+        stdout, stdout_cut = run.stdout.kept(keep)
+        stderr, stderr_cut = run.stderr.kept(keep)
+        header = {
+            "do": "done",
+            "status": status,
+            "reason": run.reason,
+            "cpu": usage.cpu,
+            "max_rss": max(usage.max_rss, run.peak),
+            "left_behind": left_behind,
+            "totals": [run.stdout.total, run.stderr.total],
+            "cut": [stdout_cut, stderr_cut],
+        }
+        self._send(header, stdout, stderr, report)
+        if not clean:
+            os._exit(3)
+
+    def _read_report(self, fd: int) -> bytes:
+        os.set_blocking(fd, False)
+        try:
+            return os.read(fd, _REPORT_BYTES)
+        except BlockingIOError:
+            return b""
+        finally:
+            os.close(fd)
+
+    def _send(self, header: dict[str, Any], *buffers: bytes) -> None:
+        data = memoryview(frames.pack(header, *buffers))
+        try:
+            while data:
+                data = data[os.write(_CONTROL, data) :]
+        except OSError:
+            tree.end(tree.Usage())
+            os._exit(0)

@@ -1,0 +1,160 @@
+"""The zygote: exec'd once with an empty environment, imports the template, forks keepers on request.
+
+Single-threaded and never touched by evaluated code. It reaps keepers and whatever a dead keeper leaves behind, and
+ends with the supervisor.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import site
+import socket
+import sys
+from typing import Any
+
+from worker.kernel import child, frames, system, tree
+from worker.kernel.keeper import Keeper
+
+TEMPLATE = (
+    "bisect",
+    "collections",
+    "datetime",
+    "functools",
+    "heapq",
+    "itertools",
+    "json",
+    "linecache",
+    "math",
+    "operator",
+    "re",
+    "string",
+    "time",
+    "traceback",
+    "typing",
+)
+"""Standard modules that many evaluations import and whose pages cost a fork little; `random` and `dataclasses` (with
+`inspect`) are left out because each makes every fork a fifth slower, whether it is used or not."""
+
+
+def main(control_fd: int) -> None:
+    """Serve until the control socket ends.
+
+    Args:
+        control_fd: a unix stream socket; each frame asks for one keeper and carries its two sockets.
+    """
+    control = socket.socket(fileno=control_fd)
+    system.die_with_parent(os.getppid())
+    system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
+    _be_the_first_to_go()
+    _warm_up()
+    Zygote(control).run()
+
+
+def _be_the_first_to_go() -> None:
+    """When the container runs out of memory the kernel shall end an evaluation, not the supervisor."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        return
+
+
+def _warm_up() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for name in TEMPLATE:
+        importlib.import_module(name)
+    site.setquit()
+    site.setcopyright()
+    site.sethelper()
+    # The first compile() creates the interpreter's AST types: 1.4 ms that no child should pay.
+    compile("def f(x):\n    return x", "<warm>", "exec")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "worker"]:
+        del sys.modules[name]
+    child.set_stage()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+class Zygote:
+    """The loop of the zygote process."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._keepers: dict[int, int] = {}
+
+    def run(self) -> None:
+        """Fork keepers until the supervisor goes away."""
+        poller = select.poll()
+        poller.register(self._control, select.POLLIN)
+        self._control.sendall(frames.pack({"do": "ready"}))
+        while True:
+            for fd, _ in poller.poll():
+                if fd == self._control.fileno():
+                    self._obey(poller)
+                elif fd in self._keepers:
+                    poller.unregister(fd)
+                    self._bury(fd)
+
+    def _obey(self, poller: select.poll) -> None:
+        data, passed, _, _ = socket.recv_fds(self._control, 65536, 2)
+        if not data or len(passed) != 2:
+            for pid in self._keepers.values():
+                tree.kill(pid)
+            tree.end(tree.Usage())
+            os._exit(0)
+        ((header, _),) = frames.FrameReader().feed(data)
+        zygote = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_keeper(passed, header, zygote)  # never returns
+        for fd in passed:
+            os.close(fd)
+        pidfd = os.pidfd_open(pid)
+        self._keepers[pidfd] = pid
+        poller.register(pidfd, select.POLLIN)
+
+    def _become_keeper(self, passed: list[int], header: dict[str, Any], zygote: int) -> None:
+        """Set the descriptors where a child expects them: 3 is its report's, 4 the requests, 5 our control."""
+        system.die_with_parent(zygote)
+        control, requests = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in passed)
+        os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), child.REPORT_FD, inheritable=False)
+        os.dup2(requests, child.REQUESTS_FD, inheritable=False)
+        os.dup2(control, child.FIRST_FOREIGN_FD, inheritable=False)
+        os.closerange(child.FIRST_FOREIGN_FD + 1, 1 << 20)
+        os.environ.update(HOME=header["scratch"], TMPDIR=header["scratch"])
+        try:
+            Keeper(header["scratch"], header["rlimits"]).run()
+        finally:
+            os._exit(1)
+
+    def _bury(self, pidfd: int) -> None:
+        """Reap a keeper and end what its evaluation left to this process."""
+        os.waitpid(self._keepers.pop(pidfd), 0)
+        os.close(pidfd)
+        keepers = set(self._keepers.values())
+        while True:
+            strays = [pid for pid in tree.descendants(os.getpid()) if self._is_stray(pid, keepers)]
+            if not strays:
+                return
+            for pid in strays:
+                tree.kill(pid)
+            for pid in strays:
+                _reap(pid)
+
+    def _is_stray(self, pid: int, keepers: set[int]) -> bool:
+        below = {one for keeper in keepers for one in (keeper, *tree.descendants(keeper))}
+        return pid not in below
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        return  # another stray's child: it comes to us in the next round
