@@ -1,0 +1,1 @@
+"""The `executor` command: the composition root. Commands import what they need when they run."""

@@ -1,0 +1,1 @@
+"""The dispatcher: validates, authorizes and routes requests, rescues what dies, keeps streams in order."""

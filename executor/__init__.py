@@ -1,0 +1,47 @@
+"""executor: run code evaluations as events on Redis Streams.
+
+What a caller needs is here; a program that needs less (a worker's start is measured) imports the modules themselves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from executor.client import Chunk, Client, Handle
+    from executor.errors import ExecutorError, InvalidField, RequestError, TransientError
+    from executor.outcome import Outcome
+    from executor.result import EvaluationResult
+
+__all__ = [
+    "Chunk",
+    "Client",
+    "EvaluationResult",
+    "ExecutorError",
+    "Handle",
+    "InvalidField",
+    "Outcome",
+    "RequestError",
+    "TransientError",
+]
+
+_HOMES = {
+    "Chunk": "client",
+    "Client": "client",
+    "EvaluationResult": "result",
+    "ExecutorError": "errors",
+    "Handle": "client",
+    "InvalidField": "errors",
+    "Outcome": "outcome",
+    "RequestError": "errors",
+    "TransientError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'executor' has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(f"executor.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""Living through a server that is away: one line in the log when it starts, backoff with jitter, one when it is over."""
+"""Living through a server that is away: a line in the log when it starts and when it is over, backoff with jitter."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ NOT_SUPPORTED_YET: Final = (
 _LIMITS_NOT_SUPPORTED_YET: Final = ("disk", "network")
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
-TRACEPARENT: Final = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+TRACEPARENT: Final = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 
 class Limits(BaseModel):
@@ -57,7 +57,7 @@ class EvaluationRequest(BaseModel):
 
     v: Literal[1] = 1
     """Version of this map."""
-    id: Annotated[str, Field(pattern=rf"^{ID_PATTERN.pattern}\Z")] | None = None
+    id: Annotated[str, Field(pattern=rf"^{ID_PATTERN.pattern}$")] | None = None
     """The caller's id; absent: the id of the ingress entry."""
     code: str | None = None
     """Python source; exactly one of `code` and `command`."""
@@ -158,6 +158,18 @@ def parse_entry(fields: Mapping[bytes, bytes], max_bytes: int) -> EvaluationRequ
             raise InvalidField(other, "stands beside `request`; put everything into `request` or nothing")
         return from_map(_unpacked(fields[b"request"]))
     return from_map(_plain(fields))
+
+
+def peek(fields: Mapping[bytes, bytes]) -> tuple[str, str]:
+    """Id and reply stream as an entry spells them, good or not; so that even a bad request is answered by its name."""
+    if b"request" not in fields:
+        return fields.get(b"id", b"").decode("latin-1"), fields.get(b"reply_to", b"").decode("latin-1")
+    try:
+        values = codec.decode(fields[b"request"])
+    except CorruptEntry:
+        return "", ""
+    found = (values.get("id"), values.get("reply_to"))
+    return tuple(value if isinstance(value, str) else "" for value in found)  # type: ignore[return-value]
 
 
 def from_map(values: Mapping[str, Any]) -> EvaluationRequest:

@@ -122,7 +122,7 @@ class DispatcherSettings:
     """One dispatcher process."""
 
     dispatcher_id: str = setting("EXECUTOR_DISPATCHER_ID", "", "", "identity; empty: host name and process id")
-    policy: str = setting("EXECUTOR_POLICY", "", "", "policy file (YAML); empty: tenant `default`, trusted")
+    policy: str = setting("EXECUTOR_POLICY", "", "", "policy file (YAML); empty: tenant `default`, not trusted")
     batch: int = setting("EXECUTOR_BATCH", 128, "entries", "requests taken from ingress at once", least=1)
     janitor_interval: float = setting(
         "EXECUTOR_JANITOR_INTERVAL", 1.0, "s", "between rescues, trims and lag checks", least=0.05

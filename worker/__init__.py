@@ -1,0 +1,1 @@
+"""The worker: claims evaluations of one lane, runs each in a fresh child, commits its result."""

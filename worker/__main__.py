@@ -29,7 +29,10 @@ def main(settings: Settings) -> int:
         from worker.service import Worker  # noqa: PLC0415
 
         async def serve() -> int:
-            return await Worker(settings, keepers).run()
+            try:
+                return await Worker(settings, keepers).run()
+            finally:
+                keepers.disconnect()
 
         return asyncio.run(serve())
     finally:

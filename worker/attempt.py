@@ -122,7 +122,7 @@ class Attempt:
     def _request(self) -> bytes:
         payload = self.payload
         code = payload.get("code", "").encode()
-        if payload.get("plain"):
+        if self._says_only_code():
             return frames.pack_plain(code)
         stdin = payload.get("stdin", b"")
         header: dict[str, Any] = {"args": payload.get("args", []), "env": payload.get("env", {})}
@@ -130,6 +130,11 @@ class Attempt:
         if "command" in payload:
             header["command"] = payload["command"]
         return frames.pack(header, code, stdin.encode() if isinstance(stdin, str) else stdin)
+
+    def _says_only_code(self) -> bool:
+        payload, limits = self.payload, self._limits
+        extras = any(payload.get(name) for name in ("command", "args", "env", "stdin"))
+        return not extras and payload["memory"] == limits.memory and payload["cpu"] == limits.timeout
 
     def _result(
         self, header: dict[str, Any], stdout: bytes, stderr: bytes, report: bytes, seconds: float

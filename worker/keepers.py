@@ -232,11 +232,14 @@ class Keepers:
     def _exit_status(self) -> int | None:
         return self._process.poll() if self._process else None
 
-    def close(self) -> None:
-        """End every process and remove the scratch folder. Blocks for as long as the kernel needs."""
+    def disconnect(self) -> None:
+        """Let go of every keeper while the event loop still runs; each kills its tree and ends."""
         self._closing = True
         for keeper in list(self._keepers):
             keeper.close()
+
+    def close(self) -> None:
+        """End every process and remove the scratch folder. Blocks for as long as the kernel needs."""
         if self._control is not None:
             self._control.close()
         if self._process is not None:

@@ -1,5 +1,4 @@
-"""The worker program: starts its parts in the order that costs least, and takes them down in the order that loses
-nothing.
+"""The worker program: starts its parts in the order that costs least, stops them in the order that loses nothing.
 
 Start: the zygote boots in a process of its own while this one imports and connects; health and metrics come after
 the first read is on its way. Stop: no more reads, what runs finishes within the grace period, the rest is handed

@@ -96,7 +96,7 @@ def _translated(error: BaseException, text: str) -> ExecutorError:
         redis_errors.ClusterDownError,
         redis_errors.TryAgainError,
     )
-    if isinstance(error, (*away, OSError, asyncio.IncompleteReadError)) or text.startswith(_AWAY_CODES):
+    if isinstance(error, (*away, OSError, asyncio.IncompleteReadError)) or text.split(" ", 1)[0] in _AWAY_CODES:
         return ServerUnavailable(f"the server cannot answer ({text})")
     return PermanentError(f"the server refuses a command ({text})")
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from executor.errors import ScriptMissing
+from executor.errors import PermanentError, ScriptMissing
 from executor.keys import DISPATCHERS
+from executor.outcome import Outcome
 from executor.result import EvaluationResult
-from executor.streams.channel import Channel, Command
+from executor.streams.channel import Command
 from executor.streams.scripts import script
-from executor.streams.server import Cell
+from executor.streams.server import Cell, ensure_groups
 from executor.streams.terminal import Destination
+
+log = logging.getLogger("dispatcher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +79,56 @@ class Ingress:
         commands = [self._command(decision) for decision in decisions]
         read = self._read_command(">", count, block_ms)
         *answers, entries = await self._channel.pipeline([*commands, read], patience=block_ms / 1000)
-        results = []
-        for command, decision, answer in zip(commands, decisions, answers, strict=True):
+        settled = [
+            await self._settle(command, decision, answer)
+            for command, decision, answer in zip(commands, decisions, answers, strict=True)
+        ]
+        return settled, self._entries(await entries)
+
+    async def carry_out(self, decisions: Sequence[Admission | Rejection]) -> list[list[bytes]]:
+        """Carry out decisions without reading."""
+        commands = [self._command(decision) for decision in decisions]
+        answers = await self._repair.pipeline(commands) if commands else []
+        pairs = zip(commands, decisions, answers, strict=True)
+        return [await self._settle(command, decision, answer) for command, decision, answer in pairs]
+
+    async def _settle(
+        self, command: Command, decision: Admission | Rejection, answer: asyncio.Future[Any]
+    ) -> list[bytes]:
+        """The script's answer; what it could not do is done here, on a connection that does not block."""
+        try:
             try:
-                results.append(await answer)
+                reply: list[bytes] = await answer
             except ScriptMissing:
-                results.append(await self._repair.call(*_script_of(decision).full(command)))
-        return results, self._entries(await entries)
+                reply = await self._repair.call(*_script_of(decision).full(command))
+            if reply[0] == b"reply_type":
+                refusal = self._command(_without_reply(decision))
+                return await self._repair.call(*script("reject").full(refusal))  # type: ignore[no-any-return]
+            return reply
+        except PermanentError as error:
+            await self._bury(decision, error)
+            return [b"buried"]
+
+    async def _bury(self, decision: Admission | Rejection, error: PermanentError) -> None:
+        """Set an entry aside that cannot be answered, because a key it needs is not ours."""
+        entry, to, cell = decision.entry, decision.to, self._cell
+        facts = ("id", to.id, "tenant", to.tenant, "stream", entry.stream, "error", str(error))
+        log.error(
+            "a request cannot be answered and goes to the dead letters",
+            extra={"evaluation_id": to.id, "error": str(error)},
+        )
+        await self._repair.call("XADD", cell.keys.dead(), "MAXLEN", "~", cell.delivery.dead_cap, "*", *facts)
+        await self._repair.call("XACK", entry.stream, DISPATCHERS, entry.entry_id)
+
+    async def ensure(self) -> None:
+        """Make the groups of all streams if they are not there."""
+        await ensure_groups(self._repair, self._streams, DISPATCHERS)
+
+    async def leave(self) -> None:
+        """Remove this dispatcher's consumer where it holds nothing."""
+        for stream in self._streams:
+            if not await self._repair.call("XPENDING", stream, DISPATCHERS, "-", "+", 1, self._consumer):
+                await self._repair.call("XGROUP", "DELCONSUMER", stream, DISPATCHERS, self._consumer)
 
     async def pending(self, count: int) -> list[IngressEntry]:
         """Entries delivered to this consumer and never answered, oldest first."""
@@ -129,12 +177,12 @@ def _script_of(decision: Admission | Rejection) -> Any:
     return script("reject" if isinstance(decision, Rejection) else "admit")
 
 
+def _without_reply(decision: Admission | Rejection) -> Rejection:
+    to = Destination(decision.to.tenant, decision.to.id, stream=decision.to.stream)
+    error = f"reply_to: {decision.to.reply_to} holds another type than a stream; name another or remove it"
+    result = EvaluationResult(id=to.id, tenant=to.tenant, outcome=Outcome.REJECTED, error=error, field="reply_to")
+    return Rejection(decision.entry, to, result)
+
+
 def _pairs(flat: Any) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
-
-
-async def forget_consumer(channel: Channel, streams: Sequence[str], consumer: str) -> None:
-    """Remove a dispatcher's consumer where it holds nothing."""
-    for stream in streams:
-        if not await channel.call("XPENDING", stream, DISPATCHERS, "-", "+", 1, consumer):
-            await channel.call("XGROUP", "DELCONSUMER", stream, DISPATCHERS, consumer)

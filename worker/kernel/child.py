@@ -58,7 +58,7 @@ def serve(stdout: int, stderr: int, report: int, rlimits: Rlimits) -> NoReturn:
         os.setsid()
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
-        os.dup2(report, REPORT_FD, False)  # noqa: FBT003 not inheritable
+        os.dup2(report, REPORT_FD, False)
         os.closerange(FIRST_FOREIGN_FD, 1 << 20)
         exec(compile("0", SOURCE, "exec"), {})  # faults in, while nobody waits, the pages that running code writes
         head = _exactly(8)
@@ -182,7 +182,7 @@ def _finish(status: int) -> int:
     threading = sys.modules.get("threading")
     try:
         if threading is not None:
-            threading._shutdown()  # type: ignore[attr-defined]
+            threading._shutdown()
         if atexit._ncallbacks():
             atexit._run_exitfuncs()
     except BaseException as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from typing import Any, NoReturn
 
@@ -40,9 +39,9 @@ class Run:
         self.peak = 0
 
     def kill(self, reason: str) -> None:
-        """End the child; the first reason stands."""
+        """End the child and its process group; the first reason stands."""
         self.reason = self.reason or reason
-        signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)  # type: ignore[attr-defined]
+        tree.kill_group(self.pid)
 
 
 class Keeper:
@@ -135,6 +134,7 @@ class Keeper:
 
     def _conclude(self, run: Run) -> None:
         usage = tree.Usage()
+        tree.kill_group(run.pid)
         _, status, used = os.wait4(run.pid, 0)
         tree.add(usage, used)
         left_behind = tree.end(usage)

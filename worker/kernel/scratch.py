@@ -28,7 +28,8 @@ def _empty(folder: int) -> bool:
         names = os.listdir(folder)
     except OSError:
         return False
-    return all([_remove(name, folder) for name in names])
+    removed = [_remove(name, folder) for name in names]
+    return all(removed)
 
 
 def _remove(name: str, folder: int) -> bool:

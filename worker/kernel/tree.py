@@ -104,6 +104,19 @@ def add(usage: Usage, used: object) -> None:
     usage.max_rss = max(usage.max_rss, used.ru_maxrss * 1024)  # type: ignore[attr-defined]
 
 
+def kill_group(leader: int) -> None:
+    """SIGKILL a child that is not reaped yet, and at once everything in its process group.
+
+    One signal to the group reaches what forks faster than it could be listed. The child itself is named as well,
+    because it leads its group only once it has called setsid.
+    """
+    for send in (os.kill, os.killpg):
+        try:
+            send(leader, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
 def kill(pid: int) -> None:
     """SIGKILL, if it is still there."""
     try:

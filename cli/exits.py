@@ -1,0 +1,34 @@
+"""Exit codes of every command, in one table (README has the same; a test compares them)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from executor.errors import ExecutorError, NotAuthorized, TransientError
+
+OK: Final = 0
+NOT_AS_HOPED: Final = 1
+USAGE: Final = 2
+SERVER_AWAY: Final = 3
+NOT_ALLOWED: Final = 4
+UNKNOWN_ID: Final = 5
+STILL_RUNNING: Final = 6
+INTERRUPTED: Final = 130
+
+TABLE: Final = {
+    OK: "done; for submit and result: the evaluation succeeded",
+    NOT_AS_HOPED: "the evaluation ended otherwise, or a batch has an outcome that was not expected",
+    USAGE: "bad arguments, request, file or configuration; the message names what",
+    SERVER_AWAY: "the server cannot be used now; try again",
+    NOT_ALLOWED: "the server refuses the credentials",
+    UNKNOWN_ID: "no evaluation of that id is known",
+    STILL_RUNNING: "no result yet (result), or not within --wait-timeout (submit)",
+    INTERRUPTED: "Ctrl-C",
+}
+
+
+def code_for(error: ExecutorError) -> int:
+    """The exit code of an error that ends a command."""
+    if isinstance(error, NotAuthorized):
+        return NOT_ALLOWED
+    return SERVER_AWAY if isinstance(error, TransientError) else USAGE

@@ -1,0 +1,121 @@
+"""`executor up`: server, dispatcher and autoscaler in one process tree, workers from zero."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cli.batch import Batch, read_rows
+from cli.embedded import EmbeddedServer, address_left
+from cli.fleet import LocalFleet, with_url
+from dispatcher.policy import load_policy, trusting_policy
+from dispatcher.service import Dispatcher
+from executor.client import Client
+from executor.errors import Misconfigured
+from executor.settings import Settings
+from keda.autoscaler import ScaleEvent
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "batch.jsonl"
+
+_NEXT = """
+Everything runs and waits at zero workers. In another terminal, in this folder:
+
+  .venv/bin/executor submit -c 'print(6*7)'            one evaluation, from zero
+  .venv/bin/executor batch examples/batch.jsonl --out results.jsonl
+  .venv/bin/executor lanes                             what is queued and who works
+  .venv/bin/executor redis XADD executor:requests '*' code 'print(6*7)'
+
+Ctrl-C here ends everything.
+"""
+
+
+def up(settings: Settings, *, data: Path | None, demo: bool, as_json: bool) -> None:
+    """Run until Ctrl-C or SIGTERM; nothing is left behind but `data`."""
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        if not settings.server.url:
+            if data is not None:
+                data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            server = EmbeddedServer(data.resolve() if data else None)
+            stack.callback(server.close)
+            stack.enter_context(address_left(server.url))
+            settings = with_url(settings, server.url)
+            console.print("[bold]server[/]      embedded Valkey, address in .executor/url")
+        elif data is not None:
+            raise Misconfigured("--data: keeps the embedded server's data; REDIS_URL names a server of its own")
+        if settings.telemetry.health_port == 8083:
+            settings = replace(settings, telemetry=replace(settings.telemetry, health_port=0))
+        asyncio.run(_run(settings, console, demo=demo, as_json=as_json))
+
+
+async def _run(settings: Settings, console: Console, *, demo: bool, as_json: bool) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    policy = load_policy(settings.dispatcher.policy) if settings.dispatcher.policy else trusting_policy()
+    dispatcher = Dispatcher(settings, policy)
+    fleet = LocalFleet(settings, lambda event: _show(console, event, as_json=as_json))
+    parts = [asyncio.create_task(dispatcher.run(), name="dispatcher"), asyncio.create_task(fleet.run(), name="fleet")]
+    waits: list[asyncio.Task[Any]] = [
+        asyncio.create_task(stop.wait(), name="stop"),
+        asyncio.create_task(dispatcher.ready.wait(), name="ready"),
+    ]
+    try:
+        await asyncio.wait([*parts, *waits], return_when=asyncio.FIRST_COMPLETED)
+        if dispatcher.ready.is_set():
+            console.print("[bold]dispatcher[/]  reads executor:requests; [bold]workers[/] 0")
+        if demo and not stop.is_set():
+            waits.append(asyncio.create_task(_demonstrate(settings, fleet, console), name="demo"))
+        elif not demo:
+            console.print(_NEXT)
+        done, _ = await asyncio.wait([*parts, waits[0]], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in [*waits, parts[1]]:
+            task.cancel()
+        dispatcher.stop()
+        await asyncio.wait([*waits, *parts])
+        with suppress(asyncio.CancelledError):
+            parts[0].result()
+
+
+def _show(console: Console, event: ScaleEvent, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({name: getattr(event, name) for name in event.__slots__}), flush=True)  # noqa: T201
+        return
+    arrow = "[green]↑[/]" if event.after > event.before else "[yellow]↓[/]"
+    demand = f"lag {'?' if event.lag is None else event.lag}, pending {event.pending}"
+    console.print(f"[bold]scale[/]       {event.name} {event.before} {arrow} {event.after}   {demand}   {event.reason}")
+
+
+async def _demonstrate(settings: Settings, fleet: LocalFleet, console: Console) -> None:
+    rows = read_rows(EXAMPLE)
+    console.print(f"[bold]batch[/]       {len(rows)} evaluations of examples/batch.jsonl, from zero workers")
+    async with Client(settings=settings) as client:
+        batch = Batch(rows)
+        await batch.run(client, lambda result: None)
+    console.print(f"[bold]results[/]     {batch.summary()}")
+    while any(fleet.processes.replicas(lane) for lane in ("warm.python", "job.cpu")):
+        await asyncio.sleep(0.1)
+    console.print("[bold]workers[/]     back to zero")
+    console.print(_NEXT)
+
+
+async def autoscale(settings: Settings, *, as_json: bool) -> None:
+    """The autoscaler alone, beside programs started by other means."""
+    console = Console(stderr=True)
+    fleet = LocalFleet(settings, lambda event: _show(console, event, as_json=as_json))
+    running = asyncio.create_task(fleet.run(), name="fleet")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    console.print("[bold]autoscaler[/]  follows the lanes of its manifests; Ctrl-C ends it and its workers")
+    with suppress(asyncio.CancelledError):
+        await running

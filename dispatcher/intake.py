@@ -1,0 +1,124 @@
+"""The intake: reads ingress, decides about each entry, has the decisions carried out.
+
+A decision is pure; its execution is one script per entry, sent together with the next blocking read. An entry whose
+decision was not carried out stays pending and is read again, here or by another dispatcher; ids make that harmless.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from dispatcher.policy import Policy, authorize
+from dispatcher.routing import route
+from executor import codec
+from executor.errors import ExecutorError, InvalidField
+from executor.keys import DEFAULT_TENANT, ID_PATTERN, Keys
+from executor.outage import Outage
+from executor.outcome import Outcome
+from executor.request import EvaluationRequest, parse_entry, peek
+from executor.result import EvaluationResult
+from executor.settings import Settings
+from executor.streams.ingress import Admission, Ingress, IngressEntry, Rejection
+from executor.streams.terminal import Destination
+from executor.telemetry import REQUESTS
+from executor.tracing import Tracer, new_traceparent, now_ns
+
+log = logging.getLogger("dispatcher")
+
+READ_BLOCK_MS = 2000
+_PAYLOAD: Final = ("code", "command", "args", "env", "stdin", "metadata")
+"""Fields that the worker needs as they came."""
+
+
+class Intake:
+    """Serves the ingress streams of all tenants of a policy."""
+
+    def __init__(self, ingress: Ingress, settings: Settings, policy: Policy, outage: Outage, tracer: Tracer) -> None:
+        self._ingress = ingress
+        self._settings = settings
+        self._policy = policy
+        self._outage = outage
+        self._tracer = tracer
+        self._keys = Keys(settings.server.prefix)
+        self._tenants = {self._keys.requests(tenant): tenant for tenant in policy.tenants}
+        self.draining = False
+
+    async def serve(self) -> None:
+        """Read and decide until cancelled."""
+        batch = self._settings.dispatcher.batch
+        recover = True
+        entries: list[IngressEntry] = []
+        while not self.draining:
+            try:
+                if recover:
+                    entries = await self._ingress.pending(batch)
+                    recover = bool(entries)
+                decisions = [self.decide(entry) for entry in entries]
+                started = now_ns()
+                answers, entries = await self._ingress.exchange(decisions, batch, 1 if recover else READ_BLOCK_MS)
+                self._outage.over()
+            except ExecutorError as error:
+                entries, recover = [], True
+                await self._outage.wait(error)
+                await self._outage.outlast(self._ingress.ensure)
+            else:
+                self._follow_up(decisions, answers, started)
+
+    async def take_over(self, idle_ms: int) -> None:
+        """Answer entries that another dispatcher has held for too long."""
+        entries = await self._ingress.take_over(idle_ms, self._settings.dispatcher.batch)
+        decisions = [self.decide(entry) for entry in entries]
+        started = now_ns()
+        self._follow_up(decisions, await self._ingress.carry_out(decisions), started)
+
+    def decide(self, entry: IngressEntry) -> Admission | Rejection:
+        """Validate, authorize and route one entry; never raises for what a caller sent."""
+        tenant = self._tenants.get(entry.stream, DEFAULT_TENANT)
+        to = Destination(tenant, entry.entry_id)
+        try:
+            to = self._destination(entry, tenant)
+            request = parse_entry(entry.fields, self._settings.limits.request)
+            to = Destination(tenant, request.id or entry.entry_id, self._reply_to(request.reply_to), request.stream)
+            return self._admission(entry, request, to)
+        except InvalidField as error:
+            result = EvaluationResult(
+                id=to.id, tenant=tenant, outcome=Outcome.REJECTED, error=str(error), field=error.field
+            )
+            return Rejection(entry, to, result)
+
+    def _admission(self, entry: IngressEntry, request: EvaluationRequest, to: Destination) -> Admission:
+        rules = self._policy.tenants[to.tenant]
+        granted = authorize(request, rules, self._settings.limits)
+        lane = route(request, trusted=rules.trusted, timeout=granted["timeout"])
+        payload = {name: value for name in _PAYLOAD if (value := getattr(request, name))}
+        payload |= granted | {"reply_to": to.reply_to, "stream": to.stream}
+        traceparent = request.traceparent or new_traceparent()
+        return Admission(entry, to, lane, codec.encode(payload), traceparent, int(granted["max_attempts"]))
+
+    def _destination(self, entry: IngressEntry, tenant: str) -> Destination:
+        """Where to answer an entry that may turn out unreadable: its plain id and reply stream, if they are good."""
+        raw_id, reply_to = peek(entry.fields)
+        known = raw_id if ID_PATTERN.fullmatch(raw_id) else entry.entry_id
+        return Destination(tenant, known, reply_to if self._keys.is_reply(reply_to) else "")
+
+    def _reply_to(self, key: str | None) -> str:
+        if key is None:
+            return ""
+        if not self._keys.is_reply(key):
+            raise InvalidField("reply_to", f"{key[:128]!r} is not {self._keys.reply('<name>')}")
+        return key
+
+    def _follow_up(self, decisions: list[Admission | Rejection], answers: list[list[bytes]], started_ns: int) -> None:
+        for decision, answer in zip(decisions, answers, strict=True):
+            REQUESTS.add(1, decision.to.tenant, answer[0].decode())
+            if isinstance(decision, Rejection):
+                log.info("request rejected", extra={"evaluation_id": decision.to.id, "reason": decision.result.error})
+            elif self._tracer.enabled:
+                self._trace(decision, started_ns)
+
+    def _trace(self, decision: Admission, started_ns: int) -> None:
+        facts = {"messaging.message.id": decision.to.id, "executor.lane": decision.lane}
+        submitted_ns = int(decision.entry.entry_id.partition("-")[0]) * 1_000_000
+        self._tracer.span("submit", decision.traceparent, submitted_ns, started_ns, facts)
+        self._tracer.span("dispatch", decision.traceparent, started_ns, now_ns(), facts)

@@ -1,0 +1,67 @@
+"""The janitor: gives expired leases back, trims finished entries, keeps lag exact, forgets dead workers.
+
+Several may run at once: every step is a script that checks before it acts. A pass takes a bounded batch and comes
+again, so nothing here can hold the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from executor.errors import ExecutorError, GroupMissing
+from executor.keys import DISPATCHERS, WORKERS, Keys
+from executor.outage import Outage
+from executor.streams.upkeep import Upkeep
+from executor.telemetry import LAG_REPAIRS, QUEUE_DEPTH, RESCUES
+
+log = logging.getLogger("dispatcher")
+
+_BATCH = 100
+
+
+class Janitor:
+    """Looks after the lanes and ingress streams of one cell."""
+
+    def __init__(self, upkeep: Upkeep, keys: Keys, ingress: list[str], interval: float, outage: Outage) -> None:
+        self._upkeep = upkeep
+        self._keys = keys
+        self._ingress = ingress
+        self._interval = interval
+        self._outage = outage
+
+    async def serve(self) -> None:
+        """Make a pass every interval until cancelled."""
+        while True:
+            try:
+                await self.pass_once()
+                self._outage.over()
+            except GroupMissing:
+                log.info("a lane has no group yet")
+            except ExecutorError as error:
+                await self._outage.wait(error)
+            await asyncio.sleep(self._interval)
+
+    async def pass_once(self) -> None:
+        """Rescue, tidy and count each lane; tidy ingress; forget workers whose heartbeat is gone."""
+        for lane in await self._upkeep.lanes():
+            await self._rescue(lane)
+            _, repaired = await self._upkeep.tidy(self._keys.lane(lane), WORKERS)
+            if repaired:
+                LAG_REPAIRS.add(1, lane)
+                log.warning("the lag of a lane was unknown and is exact again", extra={"lane": lane})
+            view = await self._upkeep.view(lane)
+            QUEUE_DEPTH.set((view.lag or 0) + view.pending, lane)
+        for stream in self._ingress:
+            await self._upkeep.tidy(stream, DISPATCHERS)
+        for executor in await self._upkeep.executors():
+            if not executor.alive and await self._upkeep.forget(executor):
+                log.warning("a worker went away without a word", extra={"worker": executor.id})
+
+    async def _rescue(self, lane: str) -> None:
+        for entry_id, tenant, evaluation_id in await self._upkeep.expired(lane, _BATCH):
+            answer = await self._upkeep.rescue(lane, entry_id, tenant, evaluation_id)
+            RESCUES.add(1, lane, answer)
+            if answer in ("requeued", "lost"):
+                facts = {"lane": lane, "evaluation_id": evaluation_id, "tenant": tenant, "answer": answer}
+                log.warning("a lease ran out", extra=facts)

@@ -1,0 +1,268 @@
+"""The Python client: submit, wait, stream and cancel, asyncio first; `executor.sync` has the same without asyncio.
+
+All waits of one client share one reply stream and one reading connection. Submitting is safe to repeat: the client
+names every evaluation, and the dispatcher takes a name once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from executor import codec
+from executor.errors import ExecutorError, InvalidField, TransientError
+from executor.keys import DEFAULT_TENANT
+from executor.request import EvaluationRequest, from_map
+from executor.result import EvaluationResult
+from executor.settings import Settings, load, server_url
+from executor.streams.caller import Caller, Entry
+from executor.streams.server import Cell, close_quietly
+
+_BLOCK_MS = 5000
+_LOOK_AGAIN = 10.0
+"""Seconds after which a wait looks at the result itself, in case its reply was trimmed or the server restarted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of live output."""
+
+    stream: str
+    """`stdout` or `stderr`."""
+    text: str
+    attempt: int
+    """Rises when the evaluation was started again; earlier output is then void."""
+    cursor: str
+    """Where to go on after a reconnect."""
+
+
+class Handle:
+    """One submitted evaluation."""
+
+    def __init__(self, client: Client, evaluation_id: str, *, streams: bool) -> None:
+        self._client = client
+        self.id = evaluation_id
+        self._streams = streams
+
+    async def wait(self, timeout: float | None = None) -> EvaluationResult:
+        """The terminal result, as soon as there is one.
+
+        Args:
+            timeout: seconds; TimeoutError when they pass. The evaluation goes on.
+        """
+        return await self._client.wait(self.id, timeout)
+
+    async def stream(self, cursor: str = "0-0") -> AsyncIterator[Chunk]:
+        """Live output from a cursor to the end of the evaluation, which must have been submitted with `stream`."""
+        if not self._streams:
+            raise InvalidField("stream", "the evaluation was submitted without it; submit with stream=True")
+        async for chunk in self._client.stream(self.id, cursor):
+            yield chunk
+
+    async def cancel(self) -> tuple[str, str]:
+        """Take it back: (`cancelled` | `cancelling` | `done` | `unknown`, worker or outcome)."""
+        return await self._client.cancel(self.id)
+
+
+class Client:
+    """A connection to one cell for one tenant.
+
+    async with Client() as client:
+        result = await client.run("print(6 * 7)")
+    """
+
+    def __init__(self, url: str = "", *, tenant: str = DEFAULT_TENANT, settings: Settings | None = None) -> None:
+        """Make a client; it connects on first use.
+
+        Args:
+            url: of the server; empty: REDIS_URL, or what `executor up` left in this folder.
+            tenant: whose ingress stream requests go to.
+            settings: everything else; read from the environment when None.
+        """
+        self._settings = settings or load()
+        self._cell = Cell(url or server_url(self._settings.server), self._settings.server, self._settings.delivery)
+        self._tenant = tenant
+        self._caller = Caller(self._cell)
+        self._reply = self._cell.keys.reply(f"client-{secrets.token_hex(8)}")
+        self._cursors: dict[str, bytes] = {self._reply: b"0-0"}
+        self._waiting: dict[str, asyncio.Future[EvaluationResult]] = {}
+        self._watching: dict[str, asyncio.Queue[Entry]] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self._reader_id = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def round_trips(self) -> int:
+        """Writes so far that waited for a reply."""
+        return self._cell.round_trips
+
+    async def close(self) -> None:
+        """Disconnect; waits that are open are cancelled."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        for future in self._waiting.values():
+            future.cancel()
+        await close_quietly(self._cell)
+
+    async def run(
+        self, code: str | None = None, *, wait_timeout: float | None = None, **fields: Any
+    ) -> EvaluationResult:
+        """Submit and wait; see `submit` for the fields."""
+        handle = await self.submit(code, **fields)
+        return await handle.wait(wait_timeout)
+
+    async def submit(self, code: str | None = None, **fields: Any) -> Handle:
+        """Submit one evaluation.
+
+        Args:
+            code: Python source; or give `command=[...]`.
+            fields: any field of EvaluationRequest (timeout, stdin, args, env, limits, stream, id, ...).
+
+        Raises:
+            InvalidField: a field is not acceptable; nothing was sent.
+            ExecutorError: the server cannot take it now.
+        """
+        values = fields if code is None else {"code": code, **fields}
+        return (await self.submit_many([values]))[0]
+
+    async def submit_many(self, requests: Sequence[Mapping[str, Any]]) -> list[Handle]:
+        """Submit several in one write; each is a map of request fields."""
+        named = [self._named(values) for values in requests]
+        for values in named:
+            self._expect(str(values["id"]))
+        self._ensure_reading()
+        packed = [codec.encode(values) for values in named]
+        try:
+            await self._caller.add(self._tenant, packed)
+        except TransientError:
+            await self._caller.add(self._tenant, packed)  # the same ids: what arrived the first time is taken once
+        return [Handle(self, str(values["id"]), streams=bool(values.get("stream"))) for values in named]
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise InvalidField if a request is not acceptable, without sending it."""
+        self._named(values)
+
+    def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        request = from_map({"id": _new_id(), "reply_to": self._reply, **values})
+        assert isinstance(request, EvaluationRequest)
+        return request.to_map()
+
+    async def wait(self, evaluation_id: str, timeout: float | None = None) -> EvaluationResult:
+        """The result of an evaluation submitted by anybody of this tenant."""
+        known = evaluation_id in self._waiting
+        future = self._expect(evaluation_id)
+        self._ensure_reading()
+        try:
+            async with asyncio.timeout(timeout):
+                if not known and (found := await self._caller.result(self._tenant, evaluation_id)):
+                    return found
+                while True:
+                    done, _ = await asyncio.wait([future], timeout=_LOOK_AGAIN if known else 0.5)
+                    if done:
+                        return future.result()
+                    if found := await self._look(evaluation_id):
+                        return found
+        finally:
+            self._waiting.pop(evaluation_id, None)
+
+    async def _look(self, evaluation_id: str) -> EvaluationResult | None:
+        try:
+            return await self._caller.result(self._tenant, evaluation_id)
+        except TransientError:
+            return None
+
+    async def result(self, evaluation_id: str) -> EvaluationResult | None:
+        """The committed result, None while there is none."""
+        return await self._caller.result(self._tenant, evaluation_id)
+
+    async def state(self, evaluation_id: str) -> dict[str, str]:
+        """State, attempt, owner and lane of an evaluation; {} when it is not known."""
+        return await self._caller.state(self._tenant, evaluation_id)
+
+    async def cancel(self, evaluation_id: str) -> tuple[str, str]:
+        """Take an evaluation back: (`cancelled` | `cancelling` | `done` | `unknown`, worker or outcome)."""
+        return await self._caller.cancel(self._tenant, evaluation_id)
+
+    async def stream(self, evaluation_id: str, cursor: str = "0-0") -> AsyncIterator[Chunk]:
+        """Live output from a cursor to the end."""
+        key = self._cell.keys.output(self._tenant, evaluation_id)
+        queue: asyncio.Queue[Entry] = asyncio.Queue()
+        self._watching[key], self._cursors[key] = queue, cursor.encode()
+        self._ensure_reading()
+        await self._interrupt_reader()
+        try:
+            while True:
+                entry_id, fields = await queue.get()
+                if b"end" in fields:
+                    return
+                attempt = int(fields.pop(b"attempt"))
+                for name, text in fields.items():
+                    yield Chunk(name.decode(), text.decode("utf-8", "replace"), attempt, entry_id.decode())
+        finally:
+            del self._watching[key], self._cursors[key]
+
+    def _expect(self, evaluation_id: str) -> asyncio.Future[EvaluationResult]:
+        return self._waiting.setdefault(evaluation_id, asyncio.get_running_loop().create_future())
+
+    def _ensure_reading(self) -> None:
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="client-replies")
+
+    async def _interrupt_reader(self) -> None:
+        """Make the blocked read come back, so that it takes a new stream in."""
+        if self._reader_id:
+            await self._caller.wake(self._reader_id)
+
+    async def _read(self) -> None:
+        pause = 0.05
+        while True:
+            try:
+                self._reader_id = self._reader_id or await self._caller.reader_id()
+                found = await self._caller.read(dict(self._cursors), _BLOCK_MS)
+                pause = 0.05
+            except ExecutorError:
+                self._reader_id = 0
+                await asyncio.sleep(pause)
+                pause = min(2.0, pause * 2)
+                continue
+            for key, entries in found.items():
+                if key in self._cursors:
+                    self._cursors[key] = entries[-1][0]
+                await self._deliver(key, entries)
+
+    async def _deliver(self, key: str, entries: list[Entry]) -> None:
+        if key in self._watching:
+            for entry in entries:
+                self._watching[key].put_nowait(entry)
+        elif key == self._reply:
+            for _, fields in entries:
+                await self._answer(fields)
+
+    async def _answer(self, fields: dict[bytes, bytes]) -> None:
+        future = self._waiting.get(fields.get(b"id", b"").decode())
+        if future is None or future.done() or b"outcome" not in fields:
+            return
+        if b"omitted" in fields:
+            whole = await self._look(fields[b"id"].decode())
+            if whole is not None:
+                future.set_result(whole)
+            return
+        future.set_result(EvaluationResult.from_fields(fields))
+
+
+def _new_id() -> str:
+    """Sorts by time, unique without coordination: milliseconds and 80 random bits (as ULID orders them)."""
+    return f"{int(time.time_ns() // 1_000_000):012x}-{secrets.token_hex(10)}"
