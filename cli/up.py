@@ -75,7 +75,7 @@ async def _run(settings: Settings, console: Console, *, demo: bool, as_json: boo
             waits.append(asyncio.create_task(_demonstrate(settings, fleet, console), name="demo"))
         elif not demo:
             console.print(_NEXT)
-        done, _ = await asyncio.wait([*parts, waits[0]], return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
@@ -103,8 +103,8 @@ async def _demonstrate(settings: Settings, fleet: LocalFleet, console: Console) 
         batch = Batch(rows)
         await batch.run(client, lambda result: None)
     console.print(f"[bold]results[/]     {batch.summary()}")
-    while any(fleet.processes.replicas(lane) for lane in ("warm.python", "job.cpu")):
-        await asyncio.sleep(0.1)
+    while any(fleet.processes.replicas(lane) for lane in ("warm.python", "job.cpu")):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)  # processes have no event that says how many are left
     console.print("[bold]workers[/]     back to zero")
     console.print(_NEXT)
 

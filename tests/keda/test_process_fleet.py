@@ -156,6 +156,26 @@ async def test_a_worker_that_does_not_drain_is_killed(bench: MakeBench, caplog: 
     assert [record.message for record in caplog.records] == ["worker did not drain in time: killed"]
 
 
+async def test_a_worker_leads_a_session_of_its_own(bench: MakeBench) -> None:
+    """Ctrl-C reaches the parent alone, and a kill reaches everything the worker started."""
+    made = bench()
+    await made.fleet.start(LANE, 1)
+    (pid,) = await made.running(1)
+
+    assert os.getsid(pid) == pid
+
+
+async def test_workers_that_fail_together_are_one_failure(bench: MakeBench) -> None:
+    made = bench(FAILING, backoff=Backoff(first=0.01, longest=3600.0))
+    await made.fleet.start(LANE, 20)  # counted one by one, the next start would be in an hour
+    await until(lambda: not made.names())
+
+    made.code = WORKER
+    await made.fleet.start(LANE, 1)
+
+    await made.running(1)
+
+
 async def test_close_leaves_nothing_behind_and_starts_nothing_more(bench: MakeBench) -> None:
     made = bench()
     await made.fleet.start(LANE, 3)
