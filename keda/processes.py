@@ -174,7 +174,7 @@ class ProcessFleet:
 
     def _failed(self, lane: _Lane, started: float) -> None:
         now = time.monotonic()
-        if True:  # else it was started together with one that failed already: the same round
+        if started > lane.failed_at:  # else it was started together with one that failed already: the same round
             lane.failures += 1
         lane.failed_at = now
         lane.not_before = now + self._backoff.delay(lane.failures)
@@ -202,7 +202,6 @@ class ProcessFleet:
                 log.warning("worker did not drain in time: killed", extra={"lane": child.lane, "replica": child.id})
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                    process.kill()
             return await ended
         finally:
             told.cancel()

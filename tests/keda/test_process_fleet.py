@@ -165,17 +165,6 @@ async def test_a_worker_leads_a_session_of_its_own(bench: MakeBench) -> None:
     assert os.getsid(pid) == pid
 
 
-async def test_workers_that_fail_together_are_one_failure(bench: MakeBench) -> None:
-    made = bench(FAILING, backoff=Backoff(first=0.01, longest=3600.0))
-    await made.fleet.start(LANE, 20)  # counted one by one, the next start would be in an hour
-    await until(lambda: not made.names())
-
-    made.code = WORKER
-    await made.fleet.start(LANE, 1)
-
-    await made.running(1)
-
-
 async def test_close_leaves_nothing_behind_and_starts_nothing_more(bench: MakeBench) -> None:
     made = bench()
     await made.fleet.start(LANE, 3)
@@ -239,16 +228,22 @@ async def test_a_lane_that_keeps_failing_waits_as_an_unready_replica(bench: Make
     await until(lambda: not made.fleet.replicas(LANE))
 
 
-async def test_a_lane_recovers_from_failures(bench: MakeBench) -> None:
-    made = bench(FAILING)
-    for _ in range(3):
-        await made.fleet.start(LANE, 2)
+async def test_failures_are_counted_in_rounds_and_forgotten_after_a_success(bench: MakeBench) -> None:
+    """Workers that were started together and fail together are one failure."""
+    counted: list[int] = []
+
+    class Recorder(Backoff):
+        def delay(self, failures: int) -> float:
+            counted.append(failures)
+            return 0.0
+
+    made = bench(backoff=Recorder())
+    for code, count in ((FAILING, 3), (FAILING, 1), ("pass", 1), (FAILING, 1)):
+        made.code = code
+        await made.fleet.start(LANE, count)
         await until(lambda: not made.names())
 
-    made.code = WORKER
-    await made.fleet.start(LANE, 1)
-
-    await made.running(1)
+    assert counted == [1, 1, 1, 2, 1]
 
 
 async def test_a_command_that_is_not_there_backs_off_too(bench: MakeBench, caplog: pytest.LogCaptureFixture) -> None:
