@@ -63,10 +63,8 @@ async def _run(settings: Settings, console: Console, *, demo: bool, as_json: boo
     dispatcher = Dispatcher(settings, policy)
     fleet = LocalFleet(settings, lambda event: _show(console, event, as_json=as_json))
     parts = [asyncio.create_task(dispatcher.run(), name="dispatcher"), asyncio.create_task(fleet.run(), name="fleet")]
-    waits: list[asyncio.Task[Any]] = [
-        asyncio.create_task(stop.wait(), name="stop"),
-        asyncio.create_task(dispatcher.ready.wait(), name="ready"),
-    ]
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    waits: list[asyncio.Task[Any]] = [stopping, asyncio.create_task(dispatcher.ready.wait(), name="ready")]
     try:
         await asyncio.wait([*parts, *waits], return_when=asyncio.FIRST_COMPLETED)
         if dispatcher.ready.is_set():

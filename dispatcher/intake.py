@@ -56,14 +56,14 @@ class Intake:
                     recover = bool(entries)
                 decisions = [self.decide(entry) for entry in entries]
                 started = now_ns()
-                answers, entries = await self._ingress.exchange(decisions, batch, 1 if recover else READ_BLOCK_MS)
+                answers, reading = await self._ingress.exchange(decisions, batch, 1 if recover else READ_BLOCK_MS)
+                self._follow_up(decisions, answers, started)
+                entries = await reading
                 self._outage.over()
             except ExecutorError as error:
                 entries, recover = [], True
                 await self._outage.wait(error)
                 await self._outage.outlast(self._ingress.ensure)
-            else:
-                self._follow_up(decisions, answers, started)
 
     async def take_over(self, idle_ms: int) -> None:
         """Answer entries that another dispatcher has held for too long."""

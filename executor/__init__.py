@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from executor.client import Chunk, Client, Handle
     from executor.errors import ExecutorError, InvalidField, RequestError, TransientError

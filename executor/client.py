@@ -24,8 +24,8 @@ from executor.streams.caller import Caller, Entry
 from executor.streams.server import Cell, close_quietly
 
 _BLOCK_MS = 5000
-_LOOK_AGAIN = 10.0
-"""Seconds after which a wait looks at the result itself, in case its reply was trimmed or the server restarted."""
+_POLL = 0.25
+"""Seconds between two looks at an evaluation that was submitted elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +162,21 @@ class Client:
 
     async def wait(self, evaluation_id: str, timeout: float | None = None) -> EvaluationResult:
         """The result of an evaluation submitted by anybody of this tenant."""
-        known = evaluation_id in self._waiting
-        future = self._expect(evaluation_id)
+        if (future := self._waiting.get(evaluation_id)) is None:
+            return await asyncio.wait_for(self._poll(evaluation_id), timeout)
         self._ensure_reading()
         try:
-            async with asyncio.timeout(timeout):
-                if not known and (found := await self._caller.result(self._tenant, evaluation_id)):
-                    return found
-                while True:
-                    done, _ = await asyncio.wait([future], timeout=_LOOK_AGAIN if known else 0.5)
-                    if done:
-                        return future.result()
-                    if found := await self._look(evaluation_id):
-                        return found
+            return await (future if timeout is None else asyncio.wait_for(asyncio.shield(future), timeout))
         finally:
-            self._waiting.pop(evaluation_id, None)
+            if future.done():
+                self._waiting.pop(evaluation_id, None)
+
+    async def _poll(self, evaluation_id: str) -> EvaluationResult:
+        """Wait for what somebody else submitted, whose reply goes elsewhere."""
+        while True:
+            if found := await self._caller.result(self._tenant, evaluation_id):
+                return found
+            await asyncio.sleep(_POLL)
 
     async def _look(self, evaluation_id: str) -> EvaluationResult | None:
         try:
@@ -238,10 +238,18 @@ class Client:
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
                 continue
+            if not found:
+                await self._look_again()
             for key, entries in found.items():
                 if key in self._cursors:
                     self._cursors[key] = entries[-1][0]
                 await self._deliver(key, entries)
+
+    async def _look_again(self) -> None:
+        """Nothing came for a while: a reply may have been trimmed, or lost with a server that was restarted."""
+        for evaluation_id, future in list(self._waiting.items()):
+            if not future.done() and (found := await self._look(evaluation_id)) and not future.done():
+                future.set_result(found)
 
     async def _deliver(self, key: str, entries: list[Entry]) -> None:
         if key in self._watching:

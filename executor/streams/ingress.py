@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,16 +62,16 @@ class Ingress:
 
     async def exchange(
         self, decisions: Sequence[Admission | Rejection], count: int, block_ms: int
-    ) -> tuple[list[list[bytes]], list[IngressEntry]]:
-        """Carry out decisions, then wait for new entries.
+    ) -> tuple[list[list[bytes]], Awaitable[list[IngressEntry]]]:
+        """Carry out decisions and, in the same write, ask for new entries.
 
         Args:
             decisions: about entries read before.
             count: most entries to take of each stream.
-            block_ms: how long to wait for the first.
+            block_ms: how long the server waits for the first.
 
         Returns:
-            The answer of the admit or reject script for each decision, and the entries.
+            The answer of the admit or reject script for each decision, and the entries, which must be awaited.
 
         Raises:
             ExecutorError: with nothing known about the decisions; they stay pending and are read again.
@@ -83,7 +83,10 @@ class Ingress:
             await self._settle(command, decision, answer)
             for command, decision, answer in zip(commands, decisions, answers, strict=True)
         ]
-        return settled, self._entries(await entries)
+        return settled, self._read(entries)
+
+    async def _read(self, reply: asyncio.Future[Any]) -> list[IngressEntry]:
+        return self._entries(await reply)
 
     async def carry_out(self, decisions: Sequence[Admission | Rejection]) -> list[list[bytes]]:
         """Carry out decisions without reading."""

@@ -54,7 +54,9 @@ async def test_stream_shows_output_before_the_end(stack: Stack) -> None:
 async def test_a_stream_is_resumed_from_its_cursor(stack: Stack) -> None:
     await stack.dispatcher()
     await stack.worker()
-    handle = await stack.client.submit("import time\nfor i in range(3):\n    print(i)\n    time.sleep(0.05)", stream=True)
+    handle = await stack.client.submit(
+        "import time\nfor i in range(3):\n    print(i)\n    time.sleep(0.05)", stream=True
+    )
     chunks = [chunk async for chunk in handle.stream()]
 
     again = [chunk async for chunk in handle.stream(chunks[0].cursor)]

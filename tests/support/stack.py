@@ -97,7 +97,9 @@ class Stack:
     async def stream(self, key: str) -> list[dict[str, str]]:
         """Every entry of a stream as text."""
         rows: list[Any] = await self.redis.call("XRANGE", key, "-", "+")
-        return [dict(zip((texts := [word.decode() for word in flat])[::2], texts[1::2], strict=True)) for _, flat in rows]
+        return [
+            dict(zip((texts := [word.decode() for word in flat])[::2], texts[1::2], strict=True)) for _, flat in rows
+        ]
 
     async def close(self) -> None:
         """End everything, in the order a person would."""

@@ -7,9 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 
-async def wait_until(
-    predicate: Callable[[], bool | Awaitable[bool]], description: str, seconds: float = 20.0
-) -> None:
+async def wait_until(predicate: Callable[[], bool | Awaitable[bool]], description: str, seconds: float = 20.0) -> None:
     """Return once the predicate holds; fail with the description when it does not in time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -60,7 +60,7 @@ def serve(stdout: int, stderr: int, report: int, rlimits: Rlimits) -> NoReturn:
         os.dup2(stderr, 2)
         os.dup2(report, REPORT_FD, False)
         os.closerange(FIRST_FOREIGN_FD, 1 << 20)
-        exec(compile("0", SOURCE, "exec"), {})  # faults in, while nobody waits, the pages that running code writes
+        _rehearse()
         head = _exactly(8)
         text_size, buffers_size = _sizes(head)
         body = _exactly(text_size + buffers_size)
@@ -69,6 +69,15 @@ def serve(stdout: int, stderr: int, report: int, rlimits: Rlimits) -> NoReturn:
     finally:
         # Nothing of the evaluation may unwind into the keeper's copied stack.
         os._exit(status)
+
+
+def _rehearse() -> None:
+    """Fault in, while nobody waits, the pages that every run writes."""
+    exec(compile("def f(a):\n    return [str(a)]\nf(1)", SOURCE, "exec", dont_inherit=True), {})
+    for limit in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
+        resource.setrlimit(limit, resource.getrlimit(limit))
+    gc.enable()
+    _finish(0)
 
 
 def _exactly(size: int) -> bytes:
@@ -123,7 +132,6 @@ def _run_command(header: dict[str, Any]) -> int:
 
 
 def _run_code(code: bytes) -> int:
-    gc.enable()
     status = 0
     try:
         exec(compile(code, SOURCE, "exec", dont_inherit=True), _main)

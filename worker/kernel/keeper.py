@@ -133,6 +133,7 @@ class Keeper:
                 run.kill("memory")
 
     def _conclude(self, run: Run) -> None:
+        """End the tree, report, clean up; in this order, for the report is what somebody waits for."""
         usage = tree.Usage()
         tree.kill_group(run.pid)
         _, status, used = os.wait4(run.pid, 0)
@@ -141,9 +142,6 @@ class Keeper:
         keep = run.limits["output"] if run.limits else DEFAULT_KEEP
         run.stdout.drain(keep)
         run.stderr.drain(keep)
-        report = self._read_report(run.report)
-        os.close(run.pidfd)
-        clean = scratch.empty(".")
         stdout, stdout_cut = run.stdout.kept(keep)
         stderr, stderr_cut = run.stderr.kept(keep)
         header = {
@@ -156,8 +154,10 @@ class Keeper:
             "totals": [run.stdout.total, run.stderr.total],
             "cut": [stdout_cut, stderr_cut],
         }
-        self._send(header, stdout, stderr, report)
-        if not clean:
+        self._send(header, stdout, stderr, self._read_report(run.report))
+        for fd in (run.stdout.fd, run.stderr.fd, run.report, run.pidfd):
+            os.close(fd)
+        if not scratch.empty("."):
             os._exit(3)
 
     def _read_report(self, fd: int) -> bytes:
@@ -166,8 +166,6 @@ class Keeper:
             return os.read(fd, _REPORT_BYTES)
         except BlockingIOError:
             return b""
-        finally:
-            os.close(fd)
 
     def _send(self, header: dict[str, Any], *buffers: bytes) -> None:
         data = memoryview(frames.pack(header, *buffers))

@@ -20,7 +20,7 @@ _prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 
 def prctl(option: int, value: int) -> None:
-    """One call of the system's prctl, see prctl(2)."""
+    """Set a property of this process, see the manual page of the same name in section 2."""
     if _prctl(option, value, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
