@@ -47,3 +47,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module  # noqa: PLC0415
 
     return getattr(import_module(f"executor.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Public names, whether they are imported yet or not."""
+    return sorted({*globals(), *__all__})

@@ -88,15 +88,15 @@ class Attempt:
         keeper = keepers.take() or await keepers.acquire()
         self._keeper = keeper
         keeper.on_output = _decoding(on_output) if on_output else None
-        if self._reason:
-            keeper.tell({"do": "kill", "reason": self._reason})
-        elif self.streams or self.payload["output"] < _PIPE:
-            self._watch()
-        else:
-            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch)
         started = time.monotonic()
+        at_once = self.streams or self.payload["output"] < _PIPE
+        report_of = keeper.start(self._request(), self._watch_frame() if at_once else None)
+        if self._reason:
+            self.kill(self._reason)
+        else:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._watch, not at_once)
         try:
-            header, (stdout, stderr, report) = await keeper.start(self._request())
+            header, (stdout, stderr, report) = await report_of
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -111,13 +111,16 @@ class Attempt:
             self._keeper.tell({"do": "kill", "reason": reason})
             self._timer = asyncio.get_running_loop().call_later(5.0, self._keeper.close)
 
-    def _watch(self) -> None:
+    def _watch(self, tell: bool) -> None:
         assert self._keeper is not None
-        payload = self.payload
-        limits = {name: payload[name] for name in ("memory", "processes", "cpu", "output")}
-        self._keeper.tell({"do": "watch", "stream": self.streams, **limits})
-        remaining = max(0.0, payload["timeout"] - WATCH_AFTER)
+        if tell:
+            self._keeper.tell(self._watch_frame())
+        remaining = max(0.0, self.payload["timeout"] - WATCH_AFTER)
         self._timer = asyncio.get_running_loop().call_later(remaining, self.kill, "timeout")
+
+    def _watch_frame(self) -> dict[str, Any]:
+        limits = {name: self.payload[name] for name in ("memory", "processes", "cpu", "output")}
+        return {"do": "watch", "stream": self.streams, **limits}
 
     def _request(self) -> bytes:
         payload = self.payload

@@ -39,8 +39,8 @@ class Keeper(asyncio.Protocol):
     def __init__(self, name: str, requests: socket.socket, on_change: Callable[[Keeper], None]) -> None:
         self.name = name
         self.on_output: Callable[[str, bytes], None] | None = None
-        self.ready = False
         self.broken = False
+        self._run = 0
         self._requests = requests
         self._on_change = on_change
         self._frames = frames.FrameReader()
@@ -53,7 +53,7 @@ class Keeper(asyncio.Protocol):
         self._control = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take frames: `ready`, `output`, `done`."""
+        """Take frames: `output`, `done`."""
         try:
             for header, buffers in self._frames.feed(data):
                 self._take(header, buffers)
@@ -61,25 +61,30 @@ class Keeper(asyncio.Protocol):
             self.close()
 
     def _take(self, header: dict[str, Any], buffers: list[bytes]) -> None:
-        if header["do"] == "ready":
-            self.ready = True
-            self._on_change(self)
-        elif header["do"] == "output" and self.on_output is not None:
+        if header["do"] == "output" and self.on_output is not None:
             self.on_output(header["name"], buffers[0])
         elif header["do"] == "done" and self._report is not None and not self._report.done():
             self._report.set_result((header, buffers))
+            self._on_change(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The process has ended: a running evaluation has no report."""
-        self.ready, self.broken = False, True
+        self.broken = True
         self._requests.close()
         if self._report is not None and not self._report.done():
             self._report.set_exception(WorkerBroken("the keeper of an evaluation ended before its report"))
         self._on_change(self)
 
-    def start(self, request: bytes) -> asyncio.Future[frames.Frame]:
-        """Hand the waiting child its request; the future brings the report, or WorkerBroken."""
-        self.ready = False
+    def start(self, request: bytes, watch: dict[str, Any] | None = None) -> asyncio.Future[frames.Frame]:
+        """Hand the next child its request; the future brings the report, or WorkerBroken.
+
+        Args:
+            request: the packed frame.
+            watch: control frame that the keeper must have before the child can end.
+        """
+        self._run += 1
+        if watch is not None:
+            self.tell(watch)
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
         try:
@@ -98,9 +103,9 @@ class Keeper(asyncio.Protocol):
             await asyncio.get_running_loop().sock_sendall(self._requests, rest)
 
     def tell(self, header: dict[str, Any]) -> None:
-        """Send a control frame: `watch` or `kill`."""
+        """Send a control frame about the evaluation started last: `watch` or `kill`."""
         if self._control is not None:
-            self._control.write(frames.pack(header))
+            self._control.write(frames.pack({**header, "run": self._run}))
 
     def close(self) -> None:
         """End the process; it kills its tree when its socket ends."""
@@ -119,6 +124,7 @@ class Keepers:
         self._control: socket.socket | None = None
         self._serial = 0
         self._keepers: list[Keeper] = []
+        self._idle: deque[Keeper] = deque()
         self._waiting: deque[asyncio.Future[Keeper]] = deque()
         self._closing = False
         self.spawn_zygote()
@@ -185,10 +191,13 @@ class Keepers:
         finally:
             control_theirs.close()
             requests_theirs.close()
+        self._changed(keeper)
 
     def _changed(self, keeper: Keeper) -> None:
         if keeper.broken:
             self._keepers.remove(keeper)
+            if keeper in self._idle:
+                self._idle.remove(keeper)
             if not self._closing:
                 KEEPERS_REPLACED.add()
                 log.warning("a keeper ended and is replaced", extra={"keeper": keeper.name})
@@ -197,9 +206,9 @@ class Keepers:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                keeper.ready = False
                 waiter.set_result(keeper)
                 return
+        self._idle.append(keeper)
 
     async def _replace(self) -> None:
         assert self._process is not None
@@ -213,15 +222,11 @@ class Keepers:
             await self._add_keeper()
 
     def take(self) -> Keeper | None:
-        """A keeper whose child waits, now; None when all are busy."""
-        for keeper in self._keepers:
-            if keeper.ready:
-                keeper.ready = False
-                return keeper
-        return None
+        """The keeper that has been idle longest, whose child is the likeliest to wait ready; None when all are busy."""
+        return self._idle.popleft() if self._idle else None
 
     async def acquire(self) -> Keeper:
-        """A keeper whose child waits, as soon as there is one."""
+        """An idle keeper, as soon as there is one."""
         keeper = self.take()
         if keeper is None:
             waiter: asyncio.Future[Keeper] = asyncio.get_running_loop().create_future()

@@ -28,9 +28,9 @@ from executor.errors import (
 )
 from executor.settings import ServerSettings
 
-# redis imports the OpenTelemetry metrics SDK when it is installed, for metrics that are off: a quarter of a
+# redis imports OpenTelemetry (the metrics, and their SDK) when it is installed, for metrics that are off: a quarter of a
 # worker's start-up. It takes an ImportError for "not installed".
-_UNUSED: Final = "opentelemetry.sdk.metrics"
+_UNUSED: Final = "opentelemetry"
 _HIDE = _UNUSED not in sys.modules
 if _HIDE:
     sys.modules[_UNUSED] = None  # type: ignore[assignment]
@@ -77,7 +77,12 @@ def _translated(error: BaseException, text: str) -> ExecutorError:
         return ScriptMissing("the server forgot a script; it is sent again", retry_after=0)
     if "NOGROUP" in text:
         return GroupMissing(f"a consumer group is gone and is made again ({text})", retry_after=0)
-    auth = (redis_errors.AuthenticationError, redis_errors.AuthorizationError, redis_errors.NoPermissionError)
+    auth = (
+        redis_errors.AuthenticationError,
+        redis_errors.AuthenticationWrongNumberOfArgsError,
+        redis_errors.AuthorizationError,
+        redis_errors.NoPermissionError,
+    )
     if isinstance(error, auth) or any(code in text for code in _AUTH_CODES):
         return NotAuthorized(
             f"the server refuses these credentials ({text}): set REDIS_URL with a user that may do this"

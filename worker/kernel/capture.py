@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-_CHUNK = 65536
+CHUNK = 65536
+"""Bytes of one read: all that a pipe holds (pipe(7))."""
 
 
 class Capture:
@@ -33,7 +34,7 @@ class Capture:
             The chunk; empty when there is nothing now, or nothing any more (`open` tells).
         """
         try:
-            chunk = os.read(self.fd, _CHUNK)
+            chunk = os.read(self.fd, CHUNK)
         except BlockingIOError:
             return b""
         if not chunk:
@@ -46,11 +47,6 @@ class Capture:
         if len(self._tail) > keep:
             del self._tail[: len(self._tail) - keep // 2]
         return chunk
-
-    def drain(self, keep: int) -> None:
-        """Take all that is left once every writer is gone."""
-        while self.open and self.read(keep):
-            continue
 
     def kept(self, keep: int) -> tuple[bytes, int]:
         """Head and tail joined, and how many bytes between them are left out."""

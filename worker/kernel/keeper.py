@@ -14,7 +14,7 @@ import time
 from typing import Any, NoReturn
 
 from worker.kernel import child, frames, scratch, system, tree
-from worker.kernel.capture import Capture
+from worker.kernel.capture import CHUNK, Capture
 
 SAMPLE_SECONDS = 0.02
 OUTPUT_CEILING = 16
@@ -51,6 +51,7 @@ class Keeper:
         self._folder = folder
         self._rlimits = rlimits
         self._reader = frames.FrameReader()
+        self._serial = 0
 
     def run(self) -> NoReturn:
         """Serve until the supervisor goes away."""
@@ -58,7 +59,7 @@ class Keeper:
         os.chdir(self._folder)
         while True:
             run = self._fork()
-            self._send({"do": "ready", "pid": run.pid})
+            self._serial += 1
             self._watch(run)
             self._conclude(run)
 
@@ -99,6 +100,8 @@ class Keeper:
             tree.end(tree.Usage())
             os._exit(0)
         for header, _ in self._reader.feed(data):
+            if header["run"] != self._serial:
+                continue  # it crossed the report of the run that it was meant for
             if header["do"] == "kill":
                 run.kill(header["reason"])
             elif header["do"] == "watch":
@@ -140,25 +143,39 @@ class Keeper:
         tree.add(usage, used)
         left_behind = tree.end(usage)
         keep = run.limits["output"] if run.limits else DEFAULT_KEEP
-        run.stdout.drain(keep)
-        run.stderr.drain(keep)
+        self._drain(run, "stdout", run.stdout, keep)
+        self._drain(run, "stderr", run.stderr, keep)
         stdout, stdout_cut = run.stdout.kept(keep)
         stderr, stderr_cut = run.stderr.kept(keep)
-        header = {
-            "do": "done",
-            "status": status,
-            "reason": run.reason,
-            "cpu": usage.cpu,
-            "max_rss": max(usage.max_rss, run.peak),
-            "left_behind": left_behind,
-            "totals": [run.stdout.total, run.stderr.total],
-            "cut": [stdout_cut, stderr_cut],
-        }
-        self._send(header, stdout, stderr, self._read_report(run.report))
+        self._send(
+            {
+                "do": "done",
+                "status": status,
+                "reason": run.reason,
+                "cpu": usage.cpu,
+                "max_rss": max(usage.max_rss, run.peak),
+                "left_behind": left_behind,
+                "totals": [run.stdout.total, run.stderr.total],
+                "cut": [stdout_cut, stderr_cut],
+            },
+            stdout,
+            stderr,
+            self._read_report(run.report),
+        )
         for fd in (run.stdout.fd, run.stderr.fd, run.report, run.pidfd):
             os.close(fd)
         if not scratch.empty("."):
             os._exit(3)
+
+    def _drain(self, run: Run, name: str, stream: Capture, keep: int) -> None:
+        """Take what is left in a pipe once every writer is gone."""
+        live = run.limits is not None and run.limits["stream"]
+        while stream.open:
+            chunk = stream.read(keep)
+            if chunk and live:
+                self._send({"do": "output", "name": name}, chunk)
+            if len(chunk) < CHUNK:
+                return  # a pipe with less in it is empty now
 
     def _read_report(self, fd: int) -> bytes:
         os.set_blocking(fd, False)
