@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from executor.client import Client
-from executor.errors import InvalidField, Misconfigured
+from executor.errors import ExecutorError, InvalidField, Misconfigured
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
 
@@ -73,7 +73,11 @@ class Batch:
     seconds: float = 0.0
 
     async def run(self, client: Client, on_result: Callable[[EvaluationResult], None]) -> None:
-        """Submit every row and wait for every result."""
+        """Submit every row and wait for every result.
+
+        Raises:
+            ExecutorError: the first that a chunk of rows met; the other chunks are given up.
+        """
         started = time.monotonic()
         room = asyncio.Semaphore(_IN_FLIGHT)
         try:
@@ -83,6 +87,11 @@ class Batch:
                     for _ in rows:
                         await room.acquire()
                     group.create_task(self._submit(client, rows, room, on_result))
+        except ExceptionGroup as group_error:
+            ours, _ = group_error.split(ExecutorError)
+            if ours is None:
+                raise
+            raise ours.exceptions[0] from None
         finally:
             self.seconds = time.monotonic() - started
 

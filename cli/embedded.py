@@ -57,11 +57,15 @@ class EmbeddedServer:
         self._data = data
         self._extra = extra
         self.url = f"unix://:{self._password}@{quote(str(self._socket))}"
-        self._process = self._spawn()
         try:
-            self._wait_until_up()
+            self._process = self._spawn()
+            try:
+                self._wait_until_up()
+            except BaseException:
+                self.close()
+                raise
         except BaseException:
-            self.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
     @property

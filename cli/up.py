@@ -39,6 +39,8 @@ Ctrl-C here ends everything.
 def up(settings: Settings, *, data: Path | None, demo: bool, as_json: bool) -> None:
     """Run until Ctrl-C or SIGTERM; nothing is left behind but `data`."""
     console = Console(stderr=True)
+    # Until the loop takes the signals over, SIGTERM unwinds as Ctrl-C does: what is made here is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         if not settings.server.url:
             if data is not None:

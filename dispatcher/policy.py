@@ -79,7 +79,7 @@ def load_policy(path: str) -> Policy:
         return Policy()
     try:
         return Policy.model_validate(yaml.safe_load(Path(path).read_text()))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise Misconfigured(f"EXECUTOR_POLICY: {path}: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -103,11 +103,11 @@ def authorize(request: EvaluationRequest, tenant: TenantPolicy, limits: LimitSet
         raise InvalidField("code", f"{len(request.code.encode())} bytes, at most {limits.code} are taken")
     highest = min(tenant.max_timeout, limits.max_timeout)
     asked = request.limits
-    timeout = _within("timeout", request.timeout, min(limits.timeout, highest), highest)
+    timeout = _within("timeout", request.timeout, limits.timeout, highest)
     return {
         "timeout": timeout,
         "cpu": _within("limits.cpu", asked.cpu, timeout, highest),
-        "memory": _within("limits.memory", asked.memory, min(limits.memory, tenant.max_memory), tenant.max_memory),
+        "memory": _within("limits.memory", asked.memory, limits.memory, tenant.max_memory),
         "processes": _within("limits.processes", asked.processes, limits.processes, tenant.max_processes),
         "output": _within("limits.output", asked.output, limits.output, tenant.max_output),
         "max_attempts": _within("max_attempts", request.max_attempts, limits.max_attempts, tenant.max_attempts),
@@ -121,7 +121,7 @@ def _among(field: str, value: str, allowed: list[str]) -> None:
 
 def _within(field: str, value: N | None, default: N, highest: N) -> N:
     if value is None:
-        return default
+        return min(default, highest)
     if value > highest:
         raise InvalidField(field, f"{value:g} is above the policy's {highest:g}")
     return value

@@ -17,13 +17,14 @@ from typing import Any, Self
 from executor import codec
 from executor.errors import ExecutorError, InvalidField, TransientError
 from executor.keys import DEFAULT_TENANT
-from executor.request import EvaluationRequest, from_map
+from executor.request import FIELDS, EvaluationRequest, from_map
 from executor.result import EvaluationResult
 from executor.settings import Settings, load, server_url
 from executor.streams.caller import Caller, Entry
 from executor.streams.server import Cell, close_quietly
 
 _BLOCK_MS = 5000
+_CANCEL_TRIES, _CANCEL_PAUSE = 50, 0.1
 _POLL = 0.25
 """Seconds between two looks at an evaluation that was submitted elsewhere."""
 
@@ -65,8 +66,16 @@ class Handle:
             yield chunk
 
     async def cancel(self) -> tuple[str, str]:
-        """Take it back: (`cancelled` | `cancelling` | `done` | `unknown`, worker or outcome)."""
-        return await self._client.cancel(self.id)
+        """Take it back: (`cancelled` | `cancelling` | `done` | `unknown`, worker or outcome).
+
+        An evaluation that a dispatcher has not taken yet is unknown to the server; that is waited for a moment.
+        """
+        for _ in range(_CANCEL_TRIES):
+            answer = await self._client.cancel(self.id)
+            if answer[0] != "unknown":
+                return answer
+            await asyncio.sleep(_CANCEL_PAUSE)
+        return "unknown", ""
 
 
 class Client:
@@ -156,6 +165,8 @@ class Client:
         self._named(values)
 
     def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(values) - FIELDS):
+            raise InvalidField(unknown[0], f"unknown field; the fields are {', '.join(sorted(FIELDS))}")
         request = from_map({"id": _new_id(), "reply_to": self._reply, **values})
         assert isinstance(request, EvaluationRequest)
         return request.to_map()

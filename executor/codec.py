@@ -31,10 +31,19 @@ def decode(raw: bytes) -> dict[str, Any]:
     try:
         value = msgpack.unpackb(raw, raw=False, strict_map_key=True, use_list=True)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError) as error:
-        raise CorruptEntry(f"not a msgpack map: {error}") from error
+        raise CorruptEntry(f"not a msgpack map: {str(error) or type(error).__name__}") from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise CorruptEntry("not a msgpack map with string keys")
     version = value.get("v")
     if type(version) is not int or not 1 <= version <= VERSION:
-        raise CorruptEntry(f"v: this version reads 1 to {VERSION}, not {version!r}")
+        raise CorruptEntry(f"v: this version reads 1 to {VERSION}, not {repr(version)[:40]}")
     return value
+
+
+def glimpse(raw: bytes) -> dict[str, Any]:
+    """What can be made of bytes that `decode` may refuse, for whom to answer; empty when nothing can."""
+    try:
+        value = msgpack.unpackb(raw, raw=False, strict_map_key=False, unicode_errors="surrogateescape")
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

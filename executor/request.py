@@ -30,6 +30,11 @@ NOT_SUPPORTED_YET: Final = (
 )
 _LIMITS_NOT_SUPPORTED_YET: Final = ("disk", "network")
 
+_LARGEST: Final = 2**62
+"""Largest whole number of a limit: every reader and the server can hold it."""
+_DEEPEST: Final = 64
+"""Most levels of lists and maps in metadata: far below what packs, prints or parses."""
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 TRACEPARENT: Final = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
@@ -42,11 +47,11 @@ class Limits(BaseModel):
 
     cpu: Seconds | None = None
     """CPU seconds of the process tree; default: the timeout."""
-    memory: Annotated[int, Field(ge=16 * 1024 * 1024)] | None = None
+    memory: Annotated[int, Field(ge=16 * 1024 * 1024, le=_LARGEST)] | None = None
     """Resident bytes of the process tree."""
-    processes: Annotated[int, Field(ge=1)] | None = None
+    processes: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
     """Processes and threads."""
-    output: Annotated[int, Field(ge=1024)] | None = None
+    output: Annotated[int, Field(ge=1024, le=_LARGEST)] | None = None
     """Bytes kept of each of stdout and stderr."""
 
 
@@ -64,9 +69,9 @@ class EvaluationRequest(BaseModel):
     command: Annotated[list[str], Field(min_length=1)] | None = None
     """A program and its arguments, run without a shell."""
     stdin: str | bytes = ""
-    args: list[str] = []
+    args: list[str] = Field(default_factory=list)
     """`sys.argv[1:]` of the code, or further arguments of the command."""
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default_factory=dict)
     template: Name = "python"
     pool: Name | None = None
     """Warm pool; default: the template's."""
@@ -82,7 +87,7 @@ class EvaluationRequest(BaseModel):
     reply_to: str | None = None
     stream: bool = False
     """Whether output is published live on `executor:output:<id>`."""
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = Field(default_factory=dict)
     traceparent: Annotated[str, Field(pattern=TRACEPARENT)] | None = None
     """W3C trace context of the caller."""
 
@@ -109,8 +114,14 @@ class EvaluationRequest(BaseModel):
             _encodable(name + text)
             if not name or "=" in name or "\0" in name + text:
                 raise ValueError(
-                    f"{name!r} cannot be an environment variable: names are not empty and have no = or NUL"
+                    f"{name[:128]!r} cannot be an environment variable: names are not empty and have no = or NUL"
                 )
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _is_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        _check_json(value, _DEEPEST)
         return value
 
     @model_validator(mode="after")
@@ -131,10 +142,38 @@ def _encodable(text: str) -> None:
         raise ValueError("holds a lone surrogate, which is not a character; send valid Unicode") from None
 
 
+def _check_json(value: Any, levels: int) -> None:
+    if levels < 0:
+        raise ValueError(f"is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise ValueError("holds a name that is not text")
+            _encodable(name)
+            _check_json(item, levels - 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_json(item, levels - 1)
+    elif isinstance(value, str):
+        _encodable(value)
+    else:
+        _check_scalar(value)
+
+
+def _check_scalar(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is not finite")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ValueError("holds a whole number of more than 64 bits; send it as text")
+    if value is not None and not isinstance(value, int | float):
+        raise ValueError(f"holds a {type(value).__name__}, which JSON does not have")
+
+
 _TEXT: Final = frozenset({"id", "code", "stdin", "template", "pool", "class", "isolation", "reply_to", "traceparent"})
 _NUMBERS: Final = frozenset({"v", "timeout", "expected_duration", "max_attempts"})
 _JSON: Final = frozenset({"command", "args", "env", "limits", "metadata"})
-_PLAIN: Final = _TEXT | _NUMBERS | _JSON | {"stream"} | set(NOT_SUPPORTED_YET)
+FIELDS: Final = _TEXT | _NUMBERS | _JSON | {"stream"} | set(NOT_SUPPORTED_YET)
+"""Every name that a request may use, of later features too."""
 
 
 def parse_entry(fields: Mapping[bytes, bytes], max_bytes: int) -> EvaluationRequest:
@@ -155,7 +194,7 @@ def parse_entry(fields: Mapping[bytes, bytes], max_bytes: int) -> EvaluationRequ
     if b"request" in fields:
         if len(fields) > 1:
             other = next(name for name in fields if name != b"request").decode("utf-8", "replace")
-            raise InvalidField(other, "stands beside `request`; put everything into `request` or nothing")
+            raise InvalidField(_shown(other), "stands beside `request`; put everything into `request` or nothing")
         return from_map(_unpacked(fields[b"request"]))
     return from_map(_plain(fields))
 
@@ -164,10 +203,7 @@ def peek(fields: Mapping[bytes, bytes]) -> tuple[str, str]:
     """Id and reply stream as an entry spells them, good or not; so that even a bad request is answered by its name."""
     if b"request" not in fields:
         return fields.get(b"id", b"").decode("latin-1"), fields.get(b"reply_to", b"").decode("latin-1")
-    try:
-        values = codec.decode(fields[b"request"])
-    except CorruptEntry:
-        return "", ""
+    values = codec.glimpse(fields[b"request"])
     found = (values.get("id"), values.get("reply_to"))
     return tuple(value if isinstance(value, str) else "" for value in found)  # type: ignore[return-value]
 
@@ -185,7 +221,7 @@ def from_map(values: Mapping[str, Any]) -> EvaluationRequest:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"] if part not in ("str", "bytes")) or "code"
         message = first["msg"].removeprefix("Value error, ").removeprefix("code: ")
-        raise InvalidField(name, message) from None
+        raise InvalidField(_shown(name), message) from None
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:
@@ -196,7 +232,8 @@ def _refuse_unsupported(values: Mapping[str, Any]) -> None:
     for name in _LIMITS_NOT_SUPPORTED_YET:
         if isinstance(limits, Mapping) and limits.get(name) is not None:
             raise InvalidField(f"limits.{name}", "not supported yet")
-    for name, value in (("class", ("gpu", "high-memory")), ("isolation", ("contained", "strong"))):
+    classes, walls = ("gpu", "high-memory"), ("contained", "strong")
+    for name, value in (("class", classes), ("resource_class", classes), ("isolation", walls)):
         if isinstance(values.get(name), str) and values[name] in value:
             raise InvalidField(name, f"{values[name]}: not supported yet")
 
@@ -209,12 +246,17 @@ def _unpacked(raw: bytes) -> dict[str, Any]:
         raise InvalidField(field, str(error).removeprefix("v: ")) from None
 
 
+def _shown(name: str) -> str:
+    """A name that the caller made up, in a length for reading."""
+    return name[:128] or "''"
+
+
 def _plain(fields: Mapping[bytes, bytes]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for raw_name, raw in fields.items():
         name = raw_name.decode("utf-8", "replace")
-        if name not in _PLAIN:
-            raise InvalidField(name[:128], f"unknown field; the fields are {', '.join(sorted(_PLAIN))}")
+        if name not in FIELDS:
+            raise InvalidField(_shown(name), f"unknown field; the fields are {', '.join(sorted(FIELDS))}")
         values[name] = _plain_value(name, raw)
     return values
 
@@ -249,13 +291,13 @@ def _text_or_bytes(raw: bytes) -> str | bytes:
 
 def _number(name: str, text: str) -> int | float:
     try:
-        if text != text.strip() or "_" in text:
+        if text != text.strip() or "_" in text or not text.isascii():
             raise ValueError(text)
         value = float(text)
     except ValueError:
         raise InvalidField(name, f"{text[:40]!r} is not a number") from None
     if not math.isfinite(value):
-        raise InvalidField(name, f"{text} is not a finite number")
+        raise InvalidField(name, f"{text[:40]} is not a finite number")
     return int(value) if value.is_integer() else value
 
 

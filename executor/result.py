@@ -69,7 +69,7 @@ class EvaluationResult:
             values = {key.decode(): value.decode("utf-8", "replace") for key, value in raw.items()}
             found: dict[str, Any] = {name: _PARSERS.get(name, str)(values[name]) for name in _FIELDS if name in values}
             return cls(**found)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise CorruptEntry(f"not a result: {error}") from error
 
     def to_json(self) -> dict[str, Any]:

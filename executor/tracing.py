@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 Value = str | int | float | bool
 
@@ -42,8 +42,10 @@ class Tracer:
         """
         self.enabled = exporter not in ("", "none")
         self._provider: Any = None
+        self._file: TextIO | None = None
         if self.enabled:
-            self._provider = _file_provider(program, Path(exporter))
+            self._file = Path(exporter).open("a", buffering=1)
+            self._provider = _file_provider(program, self._file)
 
     def span(
         self, name: str, traceparent: str, start_ns: int, end_ns: int, attributes: Mapping[str, Value] | None = None
@@ -70,17 +72,17 @@ class Tracer:
 
     def close(self) -> None:
         """Flush what is recorded."""
-        if self._provider is not None:
+        if self._provider is not None and self._file is not None:
             self._provider.shutdown()
+            self._file.close()
 
 
-def _file_provider(program: str, path: Path) -> Any:
+def _file_provider(program: str, out: TextIO) -> Any:
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 only with an exporter
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor  # noqa: PLC0415
 
     provider = TracerProvider(resource=Resource({"service.name": program}))
-    out = path.open("a", buffering=1)
     exporter = ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     return provider

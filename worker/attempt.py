@@ -111,6 +111,24 @@ class Attempt:
             self._keeper.tell({"do": "kill", "reason": reason})
             self._timer = asyncio.get_running_loop().call_later(5.0, self._keeper.close)
 
+    def was_stopped_for_its_lease(self, result: EvaluationResult) -> bool:
+        """Whether the result only says that this worker stopped the child because the lease had passed on."""
+        return self._reason == "lost" and result.outcome is Outcome.KILLED
+
+    def lost(self, error: str) -> EvaluationResult:
+        """The result of a last attempt whose keeper ended before its report."""
+        return EvaluationResult(
+            id=self.lease.entry.id,
+            tenant=self.lease.entry.tenant,
+            outcome=Outcome.LOST,
+            error=error,
+            queued_ms=self.lease.queued_ms,
+            attempt=self.lease.attempt,
+            worker=self._worker,
+            metadata=self.payload.get("metadata", {}),
+            traceparent=self.lease.entry.traceparent,
+        )
+
     def _watch(self, tell: bool) -> None:
         assert self._keeper is not None
         if tell:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from executor.errors import ExecutorError, PermanentError, WorkerBroken
+from executor.errors import ExecutorError, GroupMissing, PermanentError, WorkerBroken
 from executor.outage import Outage
 from executor.result import EvaluationResult
 from executor.streams.lane import Lane, LaneEntry, Lease
@@ -85,7 +85,7 @@ class Consumer:
             recover = recover and bool(entries)
             self._outage.over()
             for entry in entries:
-                self._start(entry)
+                self._start(entry)  # draining by now: the task gives it back
 
     async def serve_one(self, wait_ms: int) -> bool:
         """Take a single entry and run it to its commit; False when there was none (a one-shot worker)."""
@@ -101,14 +101,17 @@ class Consumer:
         """Stop taking work, let what runs finish for `grace` seconds, hand the rest back."""
         self.draining = True
         self._slot_freed.set()
+        unfinished: list[Attempt] = []
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace)
+            unfinished = list(self.running.values())  # a cancelled task takes its own out
+            for attempt in unfinished:
+                attempt.kill("lost")
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        for attempt in list(self.running.values()):
-            attempt.kill("lost")
+        for attempt in unfinished:
             await self._give_back(attempt.lease.entry, attempt.lease.generation)
         try:
             for entry in await self._lane.pending(1000):
@@ -171,11 +174,18 @@ class Consumer:
         QUEUE_SECONDS.observe(lease.queued_ms / 1000, self._name)
         try:
             result = await self._run(attempt)
+            if attempt.was_stopped_for_its_lease(result):
+                return None
             return await self._commit(attempt, result, read_ns, last=last)
         except WorkerBroken as error:
-            log.warning("an attempt failed the platform and is given back", extra={"error": str(error)})
-            await self._give_back(entry, lease.generation)
-            return None
+            log.warning("an attempt failed the platform", extra={"evaluation_id": entry.id, "error": str(error)})
+            if lease.attempt < attempt.payload["max_attempts"]:
+                await self._give_back(entry, lease.generation)
+                return None
+            reason = str(error)
+            following = await self._commit(attempt, attempt.lost(reason), read_ns, last=last)
+            await self._outage.outlast(lambda: self._lane.bury(entry, reason))
+            return following
         finally:
             self.running.pop(entry.entry_id, None)
 
@@ -206,7 +216,7 @@ class Consumer:
         ended_ns = now_ns()
         fetch = 0 if last or self.draining else 1
         committed, entries = await self._outage.outlast(
-            lambda: self._lane.commit(attempt.lease, attempt.destination, result, fetch=fetch, leave=last)
+            lambda: self._commit_in_group(attempt, result, fetch=fetch, leave=last)
         )
         if committed:
             EVALUATIONS.add(1, self._name, result.outcome)
@@ -217,6 +227,16 @@ class Consumer:
         if self._tracer.enabled:
             trace_attempt(self._tracer, attempt.lease, result, read_ns, ended_ns)
         return entries[0] if entries else None
+
+    async def _commit_in_group(
+        self, attempt: Attempt, result: EvaluationResult, *, fetch: int, leave: bool
+    ) -> tuple[bool, list[LaneEntry]]:
+        """Commit; a group that is gone is made again first, for no read may come that would do it."""
+        try:
+            return await self._lane.commit(attempt.lease, attempt.destination, result, fetch=fetch, leave=leave)
+        except GroupMissing:
+            await self._lane.ensure()
+            raise
 
     async def _give_back(self, entry: LaneEntry, generation: int | None) -> None:
         try:

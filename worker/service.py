@@ -97,9 +97,8 @@ class Worker:
         self, serving: asyncio.Task[None], upkeep: list[asyncio.Task[None]], stopping: asyncio.Task[bool]
     ) -> None:
         self.consumer.draining = True
-        for task in (serving, stopping):
-            task.cancel()
-        await asyncio.wait([serving, stopping])
+        stopping.cancel()
+        await self._stop_reading(serving)
         if self.consumer.busy:
             log.info("draining", extra={"running": self.consumer.busy, "grace_seconds": self._settings.worker.grace})
         await self.consumer.drain(self._settings.worker.grace)
@@ -112,6 +111,14 @@ class Worker:
         await self._health.close()
         await close_quietly(self._cell)
         self._tracer.close()
+
+    async def _stop_reading(self, serving: asyncio.Task[None]) -> None:
+        """End the blocked read by waking it: dropped, it could still be given an entry that nobody then knows of."""
+        with suppress(ExecutorError):
+            await self._lane.wake()
+            await asyncio.wait([serving], timeout=2)
+        serving.cancel()
+        await asyncio.wait([serving])
 
     async def _heartbeat(self) -> None:
         """Renew every lease and the registration, at a third of the lease."""

@@ -12,9 +12,11 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
+
+from hiredis import pack_command
 
 from executor.errors import (
     ExecutorError,
@@ -28,8 +30,8 @@ from executor.errors import (
 )
 from executor.settings import ServerSettings
 
-# redis imports OpenTelemetry (the metrics, and their SDK) when it is installed, for metrics that are off: a quarter of a
-# worker's start-up. It takes an ImportError for "not installed".
+# redis imports OpenTelemetry's metrics and their SDK when they are installed, for metrics that are off: a quarter of
+# a worker's start-up. It takes an ImportError for "not installed".
 _UNUSED: Final = "opentelemetry"
 _HIDE = _UNUSED not in sys.modules
 if _HIDE:
@@ -42,6 +44,8 @@ finally:
         del sys.modules[_UNUSED]
 
 Command = tuple[str | bytes | int | float, ...]
+
+_pack = cast(Callable[[Command], bytes], pack_command)
 
 _AUTH_CODES: Final = (
     "NOAUTH",
@@ -136,7 +140,7 @@ class Channel:
         """
         connection = self._connection or await self._open()
         future = self._expect(patience)
-        await self._write(connection, connection.pack_command(*command))
+        await self._write(connection, _pack(command))
         return await future
 
     async def pipeline(self, commands: Sequence[Command], patience: float = 0.0) -> list[asyncio.Future[Any]]:
@@ -147,7 +151,7 @@ class Channel:
         """
         connection = self._connection or await self._open()
         futures = [self._expect(patience) for _ in commands]
-        await self._write(connection, connection.pack_commands(commands))
+        await self._write(connection, b"".join(map(_pack, commands)))
         return futures
 
     async def close(self) -> None:
@@ -159,7 +163,7 @@ class Channel:
         self._outstanding.append((future, time.monotonic() + self._settings.reply_timeout + patience))
         return future
 
-    async def _write(self, connection: Connection, packed: Any) -> None:
+    async def _write(self, connection: Connection, packed: bytes) -> None:
         self.round_trips += 1
         try:
             await connection.send_packed_command(packed, check_health=False)

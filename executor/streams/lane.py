@@ -66,11 +66,17 @@ class Lane:
         self._worker = worker
         self._stream = cell.keys.lane(lane)
         self._reader = cell.channel("lane-reader")
+        self._reader_id = 0
         self._commands = cell.channel("lane")
 
     async def ensure(self) -> None:
-        """Make the lane's group if it is not there."""
+        """Make the lane's group if it is not there, and learn which connection `wake` is about."""
         await ensure_groups(self._commands, [self._stream], WORKERS)
+        self._reader_id = await self._reader.call("CLIENT", "ID")
+
+    async def wake(self) -> None:
+        """Make a blocked read return now, with what it has been given so far."""
+        await self._commands.call("CLIENT", "UNBLOCK", self._reader_id)
 
     async def read(self, count: int, block_ms: int) -> list[LaneEntry]:
         """Wait for new entries; at most `count` become this worker's."""

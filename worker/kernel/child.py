@@ -161,7 +161,9 @@ def _report(error: BaseException) -> None:
         if isinstance(error, MemoryError):
             os.write(REPORT_FD, b'{"error":"MemoryError","memory":true}')
             return
-        text = "".join(traceback.format_exception_only(type(error), error)).strip()[:_ERROR_TEXT]
+        lines = traceback.format_exception_only(type(error), error)
+        # A SyntaxError is preceded by its place in the source, indented.
+        text = next((line for line in lines if not line.startswith(" ")), lines[-1]).strip()[:_ERROR_TEXT]
         os.write(REPORT_FD, json.dumps({"error": text}).encode())
     except BaseException:
         return

@@ -110,19 +110,20 @@ class Zygote:
             tree.end(tree.Usage())
             os._exit(0)
         ((header, _),) = frames.FrameReader().feed(data)
-        zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_keeper(passed, header, zygote)  # never returns
+            self._become_keeper(passed, header)  # never returns
         for fd in passed:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
         self._keepers[pidfd] = pid
         poller.register(pidfd, select.POLLIN)
 
-    def _become_keeper(self, passed: list[int], header: dict[str, Any], zygote: int) -> None:
-        """Set the descriptors where a child expects them: 3 is its report's, 4 the requests, 5 our control."""
-        system.die_with_parent(zygote)
+    def _become_keeper(self, passed: list[int], header: dict[str, Any]) -> None:
+        """Set the descriptors where a child expects them: 3 is its report's, 4 the requests, 5 our control.
+
+        A keeper is not killed with the zygote: it ends when its control socket does, after its evaluation's tree.
+        """
         control, requests = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in passed)
         os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), child.REPORT_FD, inheritable=False)
         os.dup2(requests, child.REQUESTS_FD, inheritable=False)

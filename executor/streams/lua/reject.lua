@@ -12,8 +12,8 @@ local answer = {'rejected'}
 if redis.call('EXISTS', KEYS[1]) == 1 then
   answer = duplicate(KEYS[1], KEYS[2], reply_key, flow, id, tenant)
 else
-  redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'attempt', 0, 'generation', 0)
   terminal({KEYS[1], KEYS[2], KEYS[3], reply_key, optional(KEYS[5], ARGV[2])}, flow, 'rejected', rest(ARGV, 11))
+  redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'attempt', 0, 'generation', 0)
 end
 redis.call('XACK', KEYS[6], ARGV[7], ARGV[8])
 return answer

@@ -1,0 +1,72 @@
+"""The manifests KEDA reads name the streams, groups and slots that the programs use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dispatcher.routing import lanes
+from executor import keys
+
+BASE = Path(__file__).parents[2] / "keda" / "base"
+OBJECTS: list[dict[str, Any]] = [
+    document
+    for path in sorted(BASE.glob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+    if document["kind"] in ("ScaledObject", "ScaledJob")
+]
+POOL = next(one for one in OBJECTS if one["kind"] == "ScaledObject")
+JOB = next(one for one in OBJECTS if one["kind"] == "ScaledJob")
+
+
+def _streams(one: dict[str, Any]) -> set[str]:
+    return {trigger["metadata"]["stream"] for trigger in one["spec"]["triggers"]}
+
+
+def test_every_lane_has_one_object_and_every_object_a_lane() -> None:
+    found = sorted(stream for one in OBJECTS for stream in _streams(one))
+
+    assert found == sorted(keys.Keys().lane(lane) for lane in lanes())
+
+
+def test_an_object_is_named_after_its_lane() -> None:
+    for one in OBJECTS:
+        (stream,) = _streams(one)
+        assert keys.Keys().lane(one["metadata"]["name"].replace("-", ".", 1)) == stream
+
+
+@pytest.mark.parametrize("one", OBJECTS, ids=lambda one: one["kind"])
+def test_triggers_ask_for_the_workers_group(one: dict[str, Any]) -> None:
+    assert {trigger["metadata"]["consumerGroup"] for trigger in one["spec"]["triggers"]} == {keys.WORKERS}
+
+
+def test_one_entry_is_one_job() -> None:
+    container = JOB["spec"]["jobTargetRef"]["template"]["spec"]["containers"][0]
+
+    assert JOB["spec"]["triggers"][0]["metadata"]["lagCount"] == "1"
+    assert container["args"] == ["worker", "--one-shot", "--lane", keys.job_lane("cpu")]
+    assert container["resources"]["limits"]["cpu"] == "1"
+
+
+def test_the_pool_is_sized_in_slots() -> None:
+    """The formula counts entries and its target is slots: a pod's CPU limit, where EXECUTOR_SLOTS is left alone."""
+    modifiers = POOL["spec"]["advanced"]["scalingModifiers"]
+
+    assert modifiers["formula"] == "lag + pending"
+    assert int(modifiers["target"]) >= 1
+    assert (
+        f"{POOL['spec']['maxReplicaCount']} pods x {modifiers['target']} slots"
+        in (BASE / "warm-python.yaml").read_text()
+    )
+
+
+def test_a_job_outlives_the_largest_timeout_and_the_grace_period() -> None:
+    from executor.settings import LimitSettings, WorkerSettings
+
+    spec = JOB["spec"]["jobTargetRef"]
+
+    assert spec["activeDeadlineSeconds"] > LimitSettings().max_timeout + WorkerSettings().grace
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > WorkerSettings().grace
