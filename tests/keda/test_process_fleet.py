@@ -60,7 +60,7 @@ class Bench:
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - a process sets no event
+        while not condition():
             await asyncio.sleep(0.005)
 
 
