@@ -44,7 +44,7 @@ class Tracer:
         self._provider: Any = None
         self._file: TextIO | None = None
         if self.enabled:
-            self._file = Path(exporter).open("a", buffering=1)
+            self._file = Path(exporter).open("a", buffering=1)  # noqa: SIM115 closed with the tracer
             self._provider = _file_provider(program, self._file)
 
     def span(

@@ -69,6 +69,7 @@ class Consumer:
     async def serve(self) -> None:
         """Read and run until drained."""
         recover = True
+        tried: set[str] = set()
         while not self.draining:
             free = self._slots - self.busy
             if not free:
@@ -76,9 +77,9 @@ class Consumer:
                 await self._slot_freed.wait()
                 continue
             try:
-                entries = await (self._missed(free) if recover else self._lane.read(free, READ_BLOCK_MS))
+                entries = await (self._missed(free, tried) if recover else self._lane.read(free, READ_BLOCK_MS))
             except ExecutorError as error:
-                recover = True
+                recover, tried = True, set()
                 await self._outage.wait(error)
                 await self._outage.outlast(self._lane.ensure)
                 continue
@@ -125,10 +126,12 @@ class Consumer:
         log.warning("a lease was lost; its child is stopped", extra={"evaluation_id": attempt.lease.entry.id})
         attempt.kill("lost")
 
-    async def _missed(self, count: int) -> list[LaneEntry]:
-        """Entries that were delivered to this worker without its knowing."""
+    async def _missed(self, count: int, tried: set[str]) -> list[LaneEntry]:
+        """Entries that were delivered to this worker without its knowing; each once, for the rescue may have to come."""
         entries = await self._lane.pending(1000)
-        return [entry for entry in entries if entry.entry_id not in self._held][:count]
+        missed = [entry for entry in entries if entry.entry_id not in self._held | tried][:count]
+        tried.update(entry.entry_id for entry in missed)
+        return missed
 
     def _start(self, entry: LaneEntry, *, last: bool = False) -> None:
         self._held.add(entry.entry_id)
