@@ -127,7 +127,7 @@ class Consumer:
         attempt.kill("lost")
 
     async def _missed(self, count: int, tried: set[str]) -> list[LaneEntry]:
-        """Entries that were delivered to this worker without its knowing; each once, for the rescue may have to come."""
+        """Entries delivered to this worker without its knowing; each is tried once, then left to the rescue."""
         entries = await self._lane.pending(1000)
         missed = [entry for entry in entries if entry.entry_id not in self._held | tried][:count]
         tried.update(entry.entry_id for entry in missed)
