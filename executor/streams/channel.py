@@ -65,6 +65,7 @@ _AWAY_CODES: Final = (
     "TRYAGAIN",
     "BUSY",
     "NOREPLICAS",
+    "UNBLOCKED",
 )
 
 
