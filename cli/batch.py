@@ -37,9 +37,12 @@ def read_rows(path: Path) -> list[Row]:
     """
     rows = []
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = path.read_text("utf-8").split("\n")
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise Misconfigured(f"{path}: {error}") from error
+    seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -52,6 +55,12 @@ def read_rows(path: Path) -> list[Row]:
         expect = request.pop("expect", None)
         if expect is not None and expect not in set(Outcome):
             raise Misconfigured(f"{path}, line {number}: expect: {expect!r} is none of {', '.join(Outcome)}")
+        name = str(request.get("id", f"line-{number}"))
+        if name in seen:
+            raise Misconfigured(
+                f"{path}, line {number}: id: {name!r} stands on line {seen[name]} already; ids are run once"
+            )
+        seen[name] = number
         rows.append(Row(number, request, expect))
     return rows
 

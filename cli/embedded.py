@@ -17,12 +17,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from executor.errors import Misconfigured
 from executor.settings import ADDRESS_FILE
 
 _START_SECONDS = 10.0
+_FOLDER_PREFIX = "executor-server-"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -51,7 +52,7 @@ class EmbeddedServer:
         Raises:
             Misconfigured: it does not start; the message holds its own last words.
         """
-        self._folder = Path(tempfile.mkdtemp(prefix="executor-server-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX))
         self._socket = self._folder / "server.sock"
         self._password = secrets.token_urlsafe(24)
         self._data = data
@@ -143,10 +144,15 @@ def address_left(url: str) -> Iterator[None]:
             raise Misconfigured(
                 f"`executor up` (process {pid}) runs in this folder already; stop it or use another folder"
             )
-    folder.mkdir(mode=0o700, exist_ok=True)
-    ADDRESS_FILE.touch(mode=0o600)
-    ADDRESS_FILE.write_text(url + "\n")
-    owner.write_text(f"{os.getpid()}\n")
+    _sweep()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ADDRESS_FILE.touch(mode=0o600)
+        ADDRESS_FILE.write_text(url + "\n")
+        owner.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        message = f"{folder}: {error.strerror}; run `executor up` in a folder you can write to, or set REDIS_URL"
+        raise Misconfigured(message) from error
     try:
         yield
     finally:
@@ -154,6 +160,14 @@ def address_left(url: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()
+
+
+def _sweep() -> None:
+    """Remove the server folder of an `executor up` that was killed and could not; its address is still here."""
+    with suppress(OSError):
+        folder = Path(unquote(urlsplit(ADDRESS_FILE.read_text().strip()).path)).parent
+        if folder.name.startswith(_FOLDER_PREFIX):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _die_with_parent() -> None:

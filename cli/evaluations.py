@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -75,15 +76,14 @@ async def run_batch(client: Client, file: Path, out: Path, as_json: bool) -> int
         console=Console(stderr=True),
         disable=as_json,
     )
-    try:
-        target = out.open("w")
-    except OSError as error:
-        raise InvalidField("--out", f"{out}: {error.strerror}") from None
     code = exits.OK
-    with target, progress:
+    target: TextIO | None = None
+    with ExitStack() as stack, progress:
         bar = progress.add_task("evaluations", total=len(batch.rows), rate="", outcomes="")
 
         def on_result(result: EvaluationResult) -> None:
+            nonlocal target
+            target = target or stack.enter_context(_opened(out))  # only now: nothing is lost to a server that is away
             target.write(json.dumps(result.to_json(), ensure_ascii=False) + "\n")
             target.flush()
             outcomes = " ".join(f"{count} {name}" for name, count in sorted(batch.outcomes.items()))
@@ -95,11 +95,22 @@ async def run_batch(client: Client, file: Path, out: Path, as_json: bool) -> int
             await running
         except asyncio.CancelledError:
             code = exits.INTERRUPTED
+            left = len(batch.rows) - len(batch.milliseconds)
+            print(  # noqa: T201
+                f"executor: {left} still run; a second batch with the same ids collects them", file=sys.stderr
+            )
     print(json.dumps(batch.report()) if as_json else batch.summary())  # noqa: T201
     if not as_json:
         for evaluation_id, expected, outcome in batch.surprises[:20]:
             print(f"  {evaluation_id}: expected {expected}, is {outcome}")  # noqa: T201
     return code or (exits.NOT_AS_HOPED if batch.surprises else exits.OK)
+
+
+def _opened(out: Path) -> TextIO:
+    try:
+        return out.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InvalidField("--out", f"{out}: {error.strerror}") from None
 
 
 async def show_result(client: Client, evaluation_id: str, as_json: bool) -> int:

@@ -27,6 +27,16 @@ TABLE: Final = {
 }
 
 
+def cause(group: BaseExceptionGroup[BaseException]) -> ExecutorError | None:
+    """The first error of the platform among those that ended a program's parts."""
+    for error in group.exceptions:
+        if isinstance(error, ExecutorError):
+            return error
+        if isinstance(error, BaseExceptionGroup) and (found := cause(error)):
+            return found
+    return None
+
+
 def code_for(error: ExecutorError) -> int:
     """The exit code of an error that ends a command."""
     if isinstance(error, NotAuthorized):

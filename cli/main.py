@@ -38,6 +38,12 @@ def main() -> None:
     except ExecutorError as error:
         print(f"executor: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(exits.code_for(error))
+    except BaseExceptionGroup as group:
+        found = exits.cause(group)
+        if found is None:
+            raise
+        print(f"executor: {found}", file=sys.stderr)  # noqa: T201
+        sys.exit(exits.code_for(found))
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
 
@@ -144,6 +150,8 @@ def batch(
     """Run a file of evaluations. `expect` (an outcome) is compared, not sent. Ctrl-C keeps what is done."""
     from cli.evaluations import run_batch
 
+    if out.resolve() == file.resolve():
+        raise InvalidField("--out", f"{out} is the batch itself; name another file")
     raise typer.Exit(_with_client(tenant, lambda client: run_batch(client, file, out, as_json)))
 
 

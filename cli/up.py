@@ -44,7 +44,7 @@ def up(settings: Settings, *, data: Path | None, demo: bool, as_json: bool) -> N
     with ExitStack() as stack:
         if not settings.server.url:
             if data is not None:
-                data.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make(data)
             server = EmbeddedServer(data.resolve() if data else None)
             stack.callback(server.close)
             stack.enter_context(address_left(server.url))
@@ -55,6 +55,13 @@ def up(settings: Settings, *, data: Path | None, demo: bool, as_json: bool) -> N
         if settings.telemetry.health_port == 8083:
             settings = replace(settings, telemetry=replace(settings.telemetry, health_port=0))
         asyncio.run(_run(settings, console, demo=demo, as_json=as_json))
+
+
+def _make(data: Path) -> None:
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"--data: {data}: {error.strerror}; name a folder that can be made") from error
 
 
 async def _run(settings: Settings, console: Console, *, demo: bool, as_json: bool) -> None:
@@ -73,8 +80,8 @@ async def _run(settings: Settings, console: Console, *, demo: bool, as_json: boo
             console.print("[bold]dispatcher[/]  reads executor:requests; [bold]workers[/] 0")
         if demo and not stop.is_set():
             waits.append(asyncio.create_task(_demonstrate(settings, fleet, console), name="demo"))
-        elif not demo:
-            console.print(_NEXT)
+        elif dispatcher.ready.is_set() and not stop.is_set():
+            console.print(_NEXT, soft_wrap=True)
         done, _ = await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -102,11 +109,11 @@ async def _demonstrate(settings: Settings, fleet: LocalFleet, console: Console) 
     async with Client(settings=settings) as client:
         batch = Batch(rows)
         await batch.run(client, lambda result: None)
-    console.print(f"[bold]results[/]     {batch.summary()}")
+    console.print(f"[bold]results[/]     {batch.summary()}", soft_wrap=True)
     while any(fleet.processes.replicas(lane) for lane in ("warm.python", "job.cpu")):  # noqa: ASYNC110
         await asyncio.sleep(0.1)  # processes have no event that says how many are left
     console.print("[bold]workers[/]     back to zero")
-    console.print(_NEXT)
+    console.print(_NEXT, soft_wrap=True)
 
 
 async def autoscale(settings: Settings, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from executor import codec
 from executor.errors import ExecutorError, InvalidField, TransientError
-from executor.keys import DEFAULT_TENANT
+from executor.keys import DEFAULT_TENANT, TENANT_PATTERN
 from executor.request import FIELDS, EvaluationRequest, from_map
 from executor.result import EvaluationResult
 from executor.settings import Settings, load, server_url
@@ -93,6 +93,10 @@ class Client:
             tenant: whose ingress stream requests go to.
             settings: everything else; read from the environment when None.
         """
+        if TENANT_PATTERN.fullmatch(tenant) is None:
+            raise InvalidField(
+                "tenant", f"{tenant[:80]!r} is not letters, digits, dot, underscore and dash, at most 64"
+            )
         self._settings = settings or load()
         self._cell = Cell(url or server_url(self._settings.server), self._settings.server, self._settings.delivery)
         self._tenant = tenant

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from executor.errors import Misconfigured
+
 Value = str | int | float | bool
 
 
@@ -44,7 +46,10 @@ class Tracer:
         self._provider: Any = None
         self._file: TextIO | None = None
         if self.enabled:
-            self._file = Path(exporter).open("a", buffering=1)  # noqa: SIM115 closed with the tracer
+            try:
+                self._file = Path(exporter).open("a", buffering=1)  # noqa: SIM115 closed with the tracer
+            except OSError as error:
+                raise Misconfigured(f"EXECUTOR_TRACES: {exporter}: {error.strerror}") from error
             self._provider = _file_provider(program, self._file)
 
     def span(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from executor.errors import WorkerBroken
+from executor.errors import Misconfigured, WorkerBroken
 from executor.telemetry import KEEPERS_REPLACED
 from worker import kernel
 from worker.kernel import frames
@@ -119,7 +119,12 @@ class Keepers:
     def __init__(self, count: int, rlimits: list[tuple[int, int]], scratch: str = "") -> None:
         self._count = count
         self._rlimits = rlimits
-        self._folder = Path(tempfile.mkdtemp(prefix="executor-scratch-", dir=scratch or None))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix="executor-scratch-", dir=scratch or None))
+        except OSError as error:
+            raise Misconfigured(
+                f"EXECUTOR_SCRATCH_DIR: {scratch or tempfile.gettempdir()}: {error.strerror}"
+            ) from error
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._serial = 0

@@ -67,11 +67,11 @@ class Upkeep:
         """Time part of the oldest open entry's id, 0 without one."""
         ids = []
         if group["pending"]:
-            ids.append((await self._channel.call("XPENDING", stream, WORKERS))[1])
+            ids.append((await self._channel.call("XPENDING", stream, WORKERS))[1])  # None: acknowledged meanwhile
         if group["lag"] != 0:
             start = "(" + group["last-delivered-id"].decode()
             ids += [entry[0] for entry in await self._channel.call("XRANGE", stream, start, "+", "COUNT", 1)]
-        return min((int(entry_id.split(b"-")[0]) for entry_id in ids), default=0)
+        return min((int(entry_id.split(b"-")[0]) for entry_id in ids if entry_id), default=0)
 
     async def lanes(self) -> list[str]:
         """Names of all lanes that exist, sorted."""

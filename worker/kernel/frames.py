@@ -25,7 +25,11 @@ class BadFrame(Exception):
 
 def pack(header: dict[str, Any], *buffers: bytes) -> bytes:
     """Make one frame."""
-    text = _encode({**header, "buffers": [len(buffer) for buffer in buffers]}).encode()
+    return join(_encode({**header, "buffers": [len(buffer) for buffer in buffers]}).encode(), *buffers)
+
+
+def join(text: bytes, *buffers: bytes) -> bytes:
+    """Make a frame of JSON that is written already."""
     return b"".join((_HEAD.pack(len(text), sum(map(len, buffers))), text, *buffers))
 
 

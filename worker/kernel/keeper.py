@@ -26,12 +26,19 @@ _CONTROL = child.FIRST_FOREIGN_FD
 _REPORT_BYTES = 16384
 
 
-class Run:
-    """One evaluation in its child, from fork to report."""
+_DONE = (
+    b'{"do":"done","status":%d,"reason":"","cpu":%f,"max_rss":%d,"left_behind":%s,'
+    b'"totals":[%d,%d],"cut":[0,0],"buffers":[%d,%d,%d]}'
+)
+"""The report of a short run, to be filled in: encoding JSON writes pages, which a keeper pays for after each fork."""
 
-    def __init__(self, pid: int, stdout: int, stderr: int, report: int) -> None:
+
+class Run:
+    """One evaluation that is watched, from the first word about it to its report."""
+
+    def __init__(self, pid: int, pidfd: int, stdout: int, stderr: int, report: int) -> None:
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
+        self.pidfd = pidfd
         self.stdout, self.stderr = Capture(stdout), Capture(stderr)
         self.report = report
         self.limits: dict[str, Any] | None = None
@@ -54,16 +61,36 @@ class Keeper:
         self._serial = 0
 
     def run(self) -> NoReturn:
-        """Serve until the supervisor goes away."""
+        """Serve until the supervisor goes away.
+
+        Each fork makes this process share its pages again, and each page it writes after that costs a fault. So a
+        run about which nothing was said takes a path of plain calls; everything else is in `Run`.
+        """
         system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
         os.chdir(self._folder)
+        poller = select.poll()
+        poller.register(_CONTROL, select.POLLIN)
         while True:
-            run = self._fork()
+            pid, stdout, stderr, report = self._fork()
+            pidfd = os.pidfd_open(pid)
             self._serial += 1
-            self._watch(run)
-            self._conclude(run)
+            poller.register(pidfd, select.POLLIN)
+            ready = poller.poll()
+            poller.unregister(pidfd)
+            if len(ready) == 1 and ready[0][0] == pidfd:
+                self._report_short(pid, stdout, stderr, report)
+            else:
+                run = Run(pid, pidfd, stdout, stderr, report)
+                self._watch(run)
+                self._conclude(run)
+            os.close(stdout)
+            os.close(stderr)
+            os.close(report)
+            os.close(pidfd)
+            if not scratch.empty("."):
+                os._exit(3)
 
-    def _fork(self) -> Run:
+    def _fork(self) -> tuple[int, int, int, int]:
         stdout, stdout_end = os.pipe()
         stderr, stderr_end = os.pipe()
         report, report_end = os.pipe()
@@ -73,7 +100,24 @@ class Keeper:
         os.close(stdout_end)
         os.close(stderr_end)
         os.close(report_end)
-        return Run(pid, stdout, stderr, report)
+        return pid, stdout, stderr, report
+
+    def _report_short(self, pid: int, stdout: int, stderr: int, report: int) -> None:
+        """End the tree of a run that was over before it was watched, and report it.
+
+        With every writer gone, one read takes all that a pipe can hold.
+        """
+        tree.kill_group(pid)
+        _, status, used = os.wait4(pid, 0)
+        usage = tree.Usage()
+        tree.add(usage, used)
+        left_behind = tree.end(usage)
+        out, err = os.read(stdout, CHUNK), os.read(stderr, CHUNK)
+        text = os.read(report, _REPORT_BYTES) if status else b""
+        sizes = (len(out), len(err))
+        left = b"true" if left_behind else b"false"
+        done = _DONE % (status, usage.cpu, usage.max_rss, left, *sizes, *sizes, len(text))
+        self._write(frames.join(done, out, err, text))
 
     def _watch(self, run: Run) -> None:
         """Return when the child has ended."""
@@ -136,7 +180,7 @@ class Keeper:
                 run.kill("memory")
 
     def _conclude(self, run: Run) -> None:
-        """End the tree, report, clean up; in this order, for the report is what somebody waits for."""
+        """End the tree and report; cleaning up comes after, for the report is what somebody waits for."""
         usage = tree.Usage()
         tree.kill_group(run.pid)
         _, status, used = os.wait4(run.pid, 0)
@@ -162,10 +206,6 @@ class Keeper:
             stderr,
             self._read_report(run.report),
         )
-        for fd in (run.stdout.fd, run.stderr.fd, run.report, run.pidfd):
-            os.close(fd)
-        if not scratch.empty("."):
-            os._exit(3)
 
     def _drain(self, run: Run, name: str, stream: Capture, keep: int) -> None:
         """Take what is left in a pipe once every writer is gone."""
@@ -185,8 +225,11 @@ class Keeper:
             return b""
 
     def _send(self, header: dict[str, Any], *buffers: bytes) -> None:
-        data = memoryview(frames.pack(header, *buffers))
+        self._write(frames.pack(header, *buffers))
+
+    def _write(self, frame: bytes) -> None:
         try:
+            data = memoryview(frame)[os.write(_CONTROL, frame) :]
             while data:
                 data = data[os.write(_CONTROL, data) :]
         except OSError:
