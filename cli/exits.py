@@ -1,4 +1,4 @@
-"""Exit codes of every command, in one table (README has the same; a test compares them)."""
+"""Exit codes of every command, in one table (docs/operations.md has the same; a test compares them)."""
 
 from __future__ import annotations
 

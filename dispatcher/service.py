@@ -79,6 +79,7 @@ class Dispatcher:
     async def _serve(self) -> None:
         await self._outage.outlast(self._prepare)
         self.ready.set()
+        log.info("serving", extra={"streams": ",".join(self._streams)})
         async with asyncio.TaskGroup() as group:
             group.create_task(self._intake.serve(), name="intake")
             group.create_task(self._janitor.serve(), name="janitor")

@@ -91,6 +91,7 @@ class Worker:
             return
         await self._outage.outlast(self._lane.ensure)
         self._started = True
+        log.info("serving", extra={"lane": self._lane.name, "slots": self._slots, "worker": self._id})
         await self.consumer.serve()
 
     async def _shut_down(
