@@ -71,6 +71,10 @@ class Stack:
         """Whether a worker is registered and alive."""
         return any(one.id == name and one.alive for one in await self.upkeep.executors())
 
+    async def gone(self, name: str) -> bool:
+        """Whether nothing is registered under a name any more."""
+        return all(one.id != name for one in await self.upkeep.executors())
+
     async def add(self, stream: str | None = None, **fields: str | bytes) -> str:
         """XADD plain fields to ingress, as any language would; returns the entry id."""
         words = [word for pair in fields.items() for word in pair]

@@ -342,3 +342,17 @@ async def test_streams_are_short_again_after_load(quick: Stack) -> None:
         return bool(lane <= 1 and ingress <= 1)
 
     await wait_until(short, "lane and ingress are trimmed")
+
+
+async def test_a_killed_worker_leaves_no_scratch_folder(quick: Stack, tmp_path: Path) -> None:
+    """Its zygote sees the supervisor go and removes what the evaluations wrote."""
+    await quick.dispatcher()
+    worker = await quick.worker(EXECUTOR_SCRATCH_DIR=str(tmp_path))
+    handle = await quick.client.submit("open('left', 'w').write('x')\nwhile True: pass", timeout=20)
+    await wait_until(lambda: any(tmp_path.rglob("left")), "the evaluation has written")
+
+    worker.kill()
+
+    await wait_until(lambda: not any(tmp_path.iterdir()), "the scratch folder is gone")
+    await handle.cancel()
+    await wait_until(lambda: quick.gone("worker-0"), "the janitor has forgotten the worker")

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
@@ -24,10 +21,3 @@ def prctl(option: int, value: int) -> None:
     if _prctl(option, value, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-
-
-def die_with_parent(parent: int) -> None:
-    """Be killed when the parent ends; end now when it already has."""
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)

@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import Any
 
-from worker.kernel import child, frames, system, tree
+from worker.kernel import child, frames, scratch, system, tree
 from worker.kernel.keeper import Keeper
 
 TEMPLATE = (
@@ -48,7 +48,6 @@ def main(control_fd: int) -> None:
         control_fd: a unix stream socket; each frame asks for one keeper and carries its two sockets.
     """
     control = socket.socket(fileno=control_fd)
-    system.die_with_parent(os.getppid())
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
     _be_the_first_to_go()
@@ -88,6 +87,7 @@ class Zygote:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._keepers: dict[int, int] = {}
+        self._scratch_folders: list[str] = []
 
     def run(self) -> None:
         """Fork keepers until the supervisor goes away."""
@@ -108,8 +108,10 @@ class Zygote:
             for pid in self._keepers.values():
                 tree.kill(pid)
             tree.end(tree.Usage())
+            self._remove_scratch()
             os._exit(0)
         ((header, _),) = frames.FrameReader().feed(data)
+        self._scratch_folders.append(header["scratch"])
         pid = os.fork()
         if pid == 0:
             self._become_keeper(passed, header)  # never returns
@@ -118,6 +120,16 @@ class Zygote:
         pidfd = os.pidfd_open(pid)
         self._keepers[pidfd] = pid
         poller.register(pidfd, select.POLLIN)
+
+    def _remove_scratch(self) -> None:
+        """The supervisor is gone, perhaps without a word: nobody else would remove what its evaluations wrote."""
+        for folder in self._scratch_folders:
+            if os.path.isdir(folder) and scratch.empty(folder):
+                os.rmdir(folder)
+        above = {os.path.dirname(folder) for folder in self._scratch_folders}
+        for folder in above:
+            if os.path.isdir(folder) and scratch.empty(folder):
+                os.rmdir(folder)
 
     def _become_keeper(self, passed: list[int], header: dict[str, Any]) -> None:
         """Set the descriptors where a child expects them: 3 is its report's, 4 the requests, 5 our control.
