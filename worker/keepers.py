@@ -146,6 +146,7 @@ class Keepers:
             kernel.BOOTSTRAP,
             str(Path(kernel.__file__).parent),
             str(theirs.fileno()),
+            str(self._folder),
         ]
         self._process = subprocess.Popen(
             [sys.executable, *arguments],

@@ -12,11 +12,11 @@ first line of evaluated code runs, so that `import worker` finds a module of the
 
 BOOTSTRAP = """
 import sys
-folder, control = sys.argv[1], int(sys.argv[2])
+folder, control, scratch = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 for name, path in (("worker", []), ("worker.kernel", [folder])):
     module = sys.modules[name] = type(sys)(name)
     module.__path__ = path
 from worker.kernel.zygote import main
-main(control)
+main(control, scratch)
 """
-"""Program text of the zygote: `python -I -S -c BOOTSTRAP <folder of this package> <control descriptor>`."""
+"""Program text of the zygote: `python -I -S -c BOOTSTRAP <folder of this package> <control descriptor> <scratch>`."""

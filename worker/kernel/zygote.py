@@ -41,18 +41,19 @@ TEMPLATE = (
 `inspect`) are left out because each makes every fork a fifth slower, whether it is used or not."""
 
 
-def main(control_fd: int) -> None:
+def main(control_fd: int, folder: str) -> None:
     """Serve until the control socket ends.
 
     Args:
         control_fd: a unix stream socket; each frame asks for one keeper and carries its two sockets.
+        folder: scratch folder of the worker, removed when the supervisor is gone.
     """
     control = socket.socket(fileno=control_fd)
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
     system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
     _be_the_first_to_go()
     _warm_up()
-    Zygote(control).run()
+    Zygote(control, folder).run()
 
 
 def _be_the_first_to_go() -> None:
@@ -84,10 +85,10 @@ def _warm_up() -> None:
 class Zygote:
     """The loop of the zygote process."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, folder: str) -> None:
         self._control = control
+        self._scratch = folder
         self._keepers: dict[int, int] = {}
-        self._scratch_folders: list[str] = []
 
     def run(self) -> None:
         """Fork keepers until the supervisor goes away."""
@@ -111,7 +112,6 @@ class Zygote:
             self._remove_scratch()
             os._exit(0)
         ((header, _),) = frames.FrameReader().feed(data)
-        self._scratch_folders.append(header["scratch"])
         pid = os.fork()
         if pid == 0:
             self._become_keeper(passed, header)  # never returns
@@ -123,13 +123,8 @@ class Zygote:
 
     def _remove_scratch(self) -> None:
         """The supervisor is gone, perhaps without a word: nobody else would remove what its evaluations wrote."""
-        for folder in self._scratch_folders:
-            if os.path.isdir(folder) and scratch.empty(folder):
-                os.rmdir(folder)
-        above = {os.path.dirname(folder) for folder in self._scratch_folders}
-        for folder in above:
-            if os.path.isdir(folder) and scratch.empty(folder):
-                os.rmdir(folder)
+        if os.path.isdir(self._scratch) and scratch.empty(self._scratch):
+            os.rmdir(self._scratch)
 
     def _become_keeper(self, passed: list[int], header: dict[str, Any]) -> None:
         """Set the descriptors where a child expects them: 3 is its report's, 4 the requests, 5 our control.
