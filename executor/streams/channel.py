@@ -107,7 +107,7 @@ def _translated(error: BaseException, text: str) -> ExecutorError:
         redis_errors.TryAgainError,
     )
     if isinstance(error, (*away, OSError, asyncio.IncompleteReadError)) or text.split(" ", 1)[0] in _AWAY_CODES:
-        return ServerUnavailable(f"the server cannot answer ({text})")
+        return ServerUnavailable(f"the server cannot answer ({text}): check that it runs and that REDIS_URL names it")
     return PermanentError(f"the server refuses a command ({text})")
 
 
