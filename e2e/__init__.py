@@ -1,0 +1,1 @@
+"""Scenarios on a real cluster, and how to start one from package registries alone."""

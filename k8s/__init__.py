@@ -1,0 +1,1 @@
+"""Kubernetes: manifests, and the code that serves them."""
