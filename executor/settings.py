@@ -103,7 +103,11 @@ class WorkerSettings:
 
     worker_id: str = setting("EXECUTOR_ID", "", "", "identity (the pod's name); empty: host name and process id")
     mode: str = setting(
-        "MODE", "warm-pool", "", "warm-pool: serve until told to stop; one-shot: one evaluation, then exit"
+        "MODE",
+        "warm-pool",
+        "",
+        "warm-pool: serve until told to stop; one-shot: one evaluation, then exit; agent: one evaluation in the "
+        "container beside this one",
     )
     lane: str = setting("EXECUTOR_LANE", "", "", "lane to serve; empty: warm.python, or job.cpu in one-shot mode")
     slots: int = setting("EXECUTOR_SLOTS", 0, "", "evaluations at once; 0: the CPU limit of the container or machine")
@@ -112,6 +116,12 @@ class WorkerSettings:
         "EXECUTOR_CLAIM_TIMEOUT", 2.0, "s", "a one-shot worker that finds no entry this long exits 0", least=0.01
     )
     grace: float = setting("EXECUTOR_GRACE", 20.0, "s", "SIGTERM to exit: running evaluations may finish this long")
+    agent_socket: str = setting(
+        "EXECUTOR_AGENT_SOCKET", "/run/executor/agent.sock", "", "where an agent waits for its evaluation container"
+    )
+    pod_start: float = setting(
+        "EXECUTOR_POD_START", 60.0, "s", "claim to the start of the evaluation container", least=0.1
+    )
     scratch: str = setting(
         "EXECUTOR_SCRATCH_DIR", "", "", "folder for scratch directories; empty: the system's temporary folder"
     )
@@ -150,7 +160,19 @@ class TelemetrySettings:
     health_host: str = setting("EXECUTOR_HEALTH_HOST", "0.0.0.0", "", "address of /healthz, /readyz and /metrics")  # noqa: S104 a pod is probed from outside
     health_port: int = setting("EXECUTOR_HEALTH_PORT", 8083, "", "its port; 0: any free one, -1: none", least=-1)
     traces: str = setting(
-        "EXECUTOR_TRACES", "none", "", "span exporter: `none`, or a file that gets one JSON line per span"
+        "EXECUTOR_TRACES",
+        "none",
+        "",
+        "span exporter: `none`, a file that gets one JSON line per span, or http(s)://host:4318 (OTLP)",
+    )
+    traces_sample: float = setting(
+        "EXECUTOR_TRACES_SAMPLE",
+        1.0,
+        "",
+        "part of new traces that is recorded, 0 to 1; a caller's own choice is kept",
+    )
+    jaeger: str = setting(
+        "EXECUTOR_JAEGER", "http://127.0.0.1:16686", "", "address of Jaeger's query API, for `executor trace`"
     )
 
 

@@ -6,9 +6,13 @@ Imports are in the order that gets a child ready soonest: the zygote boots while
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from executor.errors import ExecutorError
 from executor.settings import Settings, cpu_limit, load
+
+if TYPE_CHECKING:
+    from worker.zygotes import Zygote
 
 
 def main(settings: Settings) -> int:
@@ -18,11 +22,10 @@ def main(settings: Settings) -> int:
     from worker.keepers import Keepers  # noqa: PLC0415
 
     set_up(settings.telemetry)
-    slots = 1 if settings.worker.mode == "one-shot" else settings.worker.slots or cpu_limit()
-    # A one-shot worker needs the one child; a pool has a spare beyond its slots.
-    keepers = Keepers(
-        slots + (settings.worker.mode != "one-shot"), default_rlimits(settings.limits), settings.worker.scratch
-    )
+    own = settings.worker
+    # A pool has a spare beyond its slots; any other worker needs the one child.
+    count = (own.slots or cpu_limit()) + 1 if own.mode == "warm-pool" else 1
+    keepers = Keepers(count, default_rlimits(settings.limits), _zygote(settings))
     try:
         import asyncio  # noqa: PLC0415
 
@@ -37,6 +40,13 @@ def main(settings: Settings) -> int:
         return asyncio.run(serve())
     finally:
         keepers.close()
+
+
+def _zygote(settings: Settings) -> Zygote:
+    from worker.zygotes import LocalZygote, PodZygote  # noqa: PLC0415
+
+    own = settings.worker
+    return PodZygote(own.agent_socket, own.pod_start) if own.mode == "agent" else LocalZygote(own.scratch)
 
 
 if __name__ == "__main__":

@@ -227,8 +227,11 @@ class Consumer:
         else:
             STALE_COMMITS.add(1, self._name)
             log.warning("a commit came too late and was refused", extra={"evaluation_id": result.id})
-        if self._tracer.enabled:
-            trace_attempt(self._tracer, attempt.lease, result, read_ns, ended_ns)
+        if self._tracer.wants(attempt.lease.entry.traceparent):
+            times = attempt.payload.get("times")
+            trace_attempt(
+                self._tracer, self._name, attempt.lease, times, result, read_ns, ended_ns, committed=committed
+            )
         return entries[0] if entries else None
 
     async def _commit_in_group(

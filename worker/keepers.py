@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from executor.errors import Misconfigured, WorkerBroken
+from executor.errors import WorkerBroken
 from executor.telemetry import KEEPERS_REPLACED
-from worker import kernel
 from worker.kernel import frames
+from worker.zygotes import Zygote
 
 log = logging.getLogger("worker")
-
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Keeper(asyncio.Protocol):
@@ -116,82 +109,55 @@ class Keeper(asyncio.Protocol):
 class Keepers:
     """All keepers of a worker, and the zygote they come from."""
 
-    def __init__(self, count: int, rlimits: list[tuple[int, int]], scratch: str = "") -> None:
+    def __init__(self, count: int, rlimits: list[tuple[int, int]], zygote: Zygote) -> None:
         self._count = count
         self._rlimits = rlimits
-        try:
-            self._folder = Path(tempfile.mkdtemp(prefix="executor-scratch-", dir=scratch or None))
-        except OSError as error:
-            raise Misconfigured(
-                f"EXECUTOR_SCRATCH_DIR: {scratch or tempfile.gettempdir()}: {error.strerror}"
-            ) from error
-        self._process: subprocess.Popen[bytes] | None = None
+        self._zygote = zygote
         self._control: socket.socket | None = None
         self._serial = 0
         self._keepers: list[Keeper] = []
         self._idle: deque[Keeper] = deque()
         self._waiting: deque[asyncio.Future[Keeper]] = deque()
+        self._failed: WorkerBroken | None = None
         self._closing = False
-        self.spawn_zygote()
-
-    def spawn_zygote(self) -> None:
-        """Start the zygote process; it boots while the caller goes on."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        arguments = [
-            "-I",
-            "-S",
-            "-X",
-            "utf8",
-            "-c",
-            kernel.BOOTSTRAP,
-            str(Path(kernel.__file__).parent),
-            str(theirs.fileno()),
-            str(self._folder),
-        ]
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": _PATH, "LANG": "C.UTF-8"},
-            cwd="/",
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        self._control = ours
 
     async def start(self) -> None:
-        """Have every keeper forked; they report ready by themselves."""
-        assert self._control is not None
-        self._control.setblocking(False)
+        """Have every keeper forked; they report ready by themselves.
+
+        Raises:
+            WorkerBroken: there is no zygote; whoever waits for a keeper hears the same.
+        """
+        try:
+            self._control = await self._zygote.connect()
+            await self._greet(self._control)
+            for _ in range(self._count):
+                await self._add_keeper(self._control)
+        except WorkerBroken as error:
+            self._fail(error)
+            raise
+
+    async def _greet(self, control: socket.socket) -> None:
         try:
             async with asyncio.timeout(30):
-                if not await asyncio.get_running_loop().sock_recv(self._control, 65536):
-                    raise WorkerBroken(f"the zygote ended at its start (exit status {self._exit_status()})")
+                if not await asyncio.get_running_loop().sock_recv(control, 65536):
+                    raise WorkerBroken(f"the zygote ended at its start (exit status {self._zygote.status()})")
         except TimeoutError:
             raise WorkerBroken("the zygote does not start within 30 s") from None
-        for _ in range(self._count):
-            await self._add_keeper()
+        except OSError as error:
+            raise WorkerBroken(f"the zygote ended at its start ({error.strerror})") from None
 
-    async def _add_keeper(self) -> None:
-        assert self._control is not None
+    async def _add_keeper(self, zygote: socket.socket) -> None:
         self._serial += 1
-        scratch = self._folder / str(self._serial)
-        scratch.mkdir(mode=0o700)
+        name = f"keeper-{self._serial}"
         control, control_theirs = socket.socketpair()
         requests, requests_theirs = socket.socketpair()
         requests.setblocking(False)
-        keeper = Keeper(f"keeper-{self._serial}", requests, self._changed)
+        keeper = Keeper(name, requests, self._changed)
         self._keepers.append(keeper)
         await asyncio.get_running_loop().create_connection(lambda: keeper, sock=control)
         passed = [control_theirs.fileno(), requests_theirs.fileno()]
         try:
-            socket.send_fds(
-                self._control,
-                [frames.pack({"do": "keeper", "scratch": str(scratch), "rlimits": self._rlimits})],
-                passed,
-            )
+            socket.send_fds(zygote, [frames.pack({"do": "keeper", "name": name, "rlimits": self._rlimits})], passed)
         except OSError:
             keeper.close()
         finally:
@@ -206,7 +172,7 @@ class Keepers:
                 self._idle.remove(keeper)
             if not self._closing:
                 KEEPERS_REPLACED.add()
-                log.warning("a keeper ended and is replaced", extra={"keeper": keeper.name})
+                log.warning("a keeper ended", extra={"keeper": keeper.name})
                 self._replacing = asyncio.get_running_loop().create_task(self._replace(), name="replace-keeper")
             return
         while self._waiting:
@@ -217,31 +183,44 @@ class Keepers:
         self._idle.append(keeper)
 
     async def _replace(self) -> None:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            log.error("the zygote ended and is started again", extra={"status": self._exit_status()})
+        assert self._control is not None
+        if not self._zygote.replaceable:
+            self._fail(WorkerBroken("the evaluation container ended before its evaluation"))
+        elif self._zygote.status() is not None:
+            log.error("the zygote ended and is started again", extra={"status": self._zygote.status()})
             for keeper in list(self._keepers):
                 keeper.close()
-            self.spawn_zygote()
+            self._control.close()
+            self._zygote.spawn()
             await self.start()
         elif len(self._keepers) < self._count:
-            await self._add_keeper()
+            await self._add_keeper(self._control)
+
+    def _fail(self, error: WorkerBroken) -> None:
+        self._failed = error
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)
 
     def take(self) -> Keeper | None:
         """The keeper that has been idle longest, whose child is the likeliest to wait ready; None when all are busy."""
         return self._idle.popleft() if self._idle else None
 
     async def acquire(self) -> Keeper:
-        """An idle keeper, as soon as there is one."""
+        """An idle keeper, as soon as there is one.
+
+        Raises:
+            WorkerBroken: there will be none.
+        """
         keeper = self.take()
         if keeper is None:
+            if self._failed is not None:
+                raise self._failed
             waiter: asyncio.Future[Keeper] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             keeper = await waiter
         return keeper
-
-    def _exit_status(self) -> int | None:
-        return self._process.poll() if self._process else None
 
     def disconnect(self) -> None:
         """Let go of every keeper while the event loop still runs; each kills its tree and ends."""
@@ -250,13 +229,7 @@ class Keepers:
             keeper.close()
 
     def close(self) -> None:
-        """End every process and remove the scratch folder. Blocks for as long as the kernel needs."""
+        """End every process and remove what they wrote. Blocks for as long as the kernel needs."""
         if self._control is not None:
             self._control.close()
-        if self._process is not None:
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._zygote.close()

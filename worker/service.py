@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from executor.errors import ExecutorError, Misconfigured
 from executor.health import HealthServer
@@ -30,7 +31,7 @@ from worker.keepers import Keepers
 
 log = logging.getLogger("worker")
 
-ONE_SHOT, WARM_POOL = "one-shot", "warm-pool"
+AGENT, ONE_SHOT, WARM_POOL = "agent", "one-shot", "warm-pool"
 TEMPLATE = "python"
 
 
@@ -43,10 +44,11 @@ class Worker:
 
     def __init__(self, settings: Settings, keepers: Keepers) -> None:
         own = settings.worker
-        if own.mode not in (ONE_SHOT, WARM_POOL):
-            raise Misconfigured(f"MODE: {own.mode!r} is neither {WARM_POOL} nor {ONE_SHOT}")
+        if own.mode not in (AGENT, ONE_SHOT, WARM_POOL):
+            raise Misconfigured(f"MODE: {own.mode!r} is neither {WARM_POOL}, {ONE_SHOT} nor {AGENT}")
         self._settings = settings
-        self._one_shot = own.mode == ONE_SHOT
+        self._agent = own.mode == AGENT
+        self._one_shot = own.mode != WARM_POOL
         self._id = own.worker_id or own_name()
         self._slots = slots_of(settings)
         self._keepers = keepers
@@ -66,7 +68,10 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        await self._keepers.start()
+        # The container that an agent's keepers come from starts after its claim.
+        self._starting = asyncio.create_task(self._keepers.start(), name="keepers")
+        if not self._agent:
+            await self._starting
         serving = asyncio.create_task(self._serve(), name="serve")
         upkeep = [
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
@@ -82,17 +87,46 @@ class Worker:
                     task.result()
         finally:
             await self._shut_down(serving, upkeep, stopping)
+            await self._stop_starting()
         return 0
 
     async def _serve(self) -> None:
         if self._one_shot:
-            if not await self.consumer.serve_one(round(self._settings.worker.claim_timeout * 1000)):
+            if self._came_before():
+                await self.consumer.drain(0)
+            elif not await self._serve_one():
                 log.info("no entry to claim; done")
+            if self._agent:
+                await self._outlive_the_container()
             return
         await self._outage.outlast(self._lane.ensure)
         self._started = True
         log.info("serving", extra={"lane": self._lane.name, "slots": self._slots, "worker": self._id})
         await self.consumer.serve()
+
+    async def _serve_one(self) -> bool:
+        return await self.consumer.serve_one(round(self._settings.worker.claim_timeout * 1000))
+
+    def _came_before(self) -> bool:
+        """Whether this is an agent that the kubelet has restarted: what its first life claimed is handed back."""
+        if not self._agent:
+            return False
+        mark = Path(self._settings.worker.agent_socket).with_suffix(".started")
+        came_before = mark.exists()
+        mark.touch()
+        return came_before
+
+    async def _outlive_the_container(self) -> None:
+        """Dismiss the evaluation container, then wait to be stopped: an agent that ends first would be restarted."""
+        await self._stop_starting()
+        self._keepers.disconnect()
+        self._keepers.close()
+        self._started = True
+        await self._stop.wait()
+
+    async def _stop_starting(self) -> None:
+        self._starting.cancel()
+        await asyncio.wait([self._starting])
 
     async def _shut_down(
         self, serving: asyncio.Task[None], upkeep: list[asyncio.Task[None]], stopping: asyncio.Task[bool]
@@ -188,7 +222,7 @@ class Worker:
 
 def slots_of(settings: Settings) -> int:
     """How many evaluations this worker runs at once."""
-    if settings.worker.mode == ONE_SHOT:
+    if settings.worker.mode != WARM_POOL:
         return 1
     return settings.worker.slots or cpu_limit()
 

@@ -1,6 +1,6 @@
 """What runs in the processes that fork and watch evaluated code: standard library only.
 
-Started by path with `-I -S`, off sys.path (see `BOOTSTRAP`); the modules are taken out of sys.modules before the
+Started by path with `-I -S`, off sys.path (see `command`); the modules are taken out of sys.modules before the
 first line of evaluated code runs, so that `import worker` finds a module of the evaluation's own, or none.
 
     supervisor (holds credentials)
@@ -10,7 +10,11 @@ first line of evaluated code runs, so that `import worker` finds a module of the
            └─ keeper ...
 """
 
-BOOTSTRAP = """
+from __future__ import annotations
+
+from pathlib import Path
+
+_BOOTSTRAP = """
 import sys
 folder, control, scratch = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 for name, path in (("worker", []), ("worker.kernel", [folder])):
@@ -19,4 +23,15 @@ for name, path in (("worker", []), ("worker.kernel", [folder])):
 from worker.kernel.zygote import main
 main(control, scratch)
 """
-"""Program text of the zygote: `python -I -S -c BOOTSTRAP <folder of this package> <control descriptor> <scratch>`."""
+
+
+def command(python: str, control: int, scratch: str) -> list[str]:
+    """The command line of a zygote.
+
+    Args:
+        python: path of the interpreter that will run evaluations.
+        control: inherited descriptor of its control socket.
+        scratch: folder that is its own.
+    """
+    folder = str(Path(__file__).parent)
+    return [python, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, folder, str(control), scratch]

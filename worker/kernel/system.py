@@ -16,8 +16,8 @@ _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, more: int = 0) -> None:
     """Set a property of this process, see the manual page of the same name in section 2."""
-    if _prctl(option, value, 0, 0, 0) != 0:
+    if _prctl(option, value, more, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

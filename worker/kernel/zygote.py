@@ -46,7 +46,7 @@ def main(control_fd: int, folder: str) -> None:
 
     Args:
         control_fd: a unix stream socket; each frame asks for one keeper and carries its two sockets.
-        folder: scratch folder of the worker, removed when the supervisor is gone.
+        folder: scratch folder of this zygote, removed when the supervisor is gone.
     """
     control = socket.socket(fileno=control_fd)
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
@@ -136,9 +136,11 @@ class Zygote:
         os.dup2(requests, child.REQUESTS_FD, inheritable=False)
         os.dup2(control, child.FIRST_FOREIGN_FD, inheritable=False)
         os.closerange(child.FIRST_FOREIGN_FD + 1, 1 << 20)
-        os.environ.update(HOME=header["scratch"], TMPDIR=header["scratch"])
+        folder = os.path.join(self._scratch, header["name"])
         try:
-            Keeper(header["scratch"], header["rlimits"]).run()
+            os.mkdir(folder, 0o700)
+            os.environ.update(HOME=folder, TMPDIR=folder)
+            Keeper(folder, header["rlimits"]).run()
         finally:
             os._exit(1)
 
