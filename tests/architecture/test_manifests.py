@@ -10,6 +10,7 @@ import yaml
 
 from dispatcher.routing import lanes
 from executor import keys
+from executor.settings import TelemetrySettings, WorkerSettings
 
 BASE = Path(__file__).parents[2] / "keda" / "base"
 OBJECTS: list[dict[str, Any]] = [
@@ -20,6 +21,7 @@ OBJECTS: list[dict[str, Any]] = [
 ]
 POOL = next(one for one in OBJECTS if one["kind"] == "ScaledObject")
 JOB = next(one for one in OBJECTS if one["kind"] == "ScaledJob")
+JOB_POD = JOB["spec"]["jobTargetRef"]["template"]["spec"]
 
 
 def _streams(one: dict[str, Any]) -> set[str]:
@@ -44,11 +46,29 @@ def test_triggers_ask_for_the_workers_group(one: dict[str, Any]) -> None:
 
 
 def test_one_entry_is_one_job() -> None:
-    container = JOB["spec"]["jobTargetRef"]["template"]["spec"]["containers"][0]
+    (agent,) = JOB_POD["initContainers"]
+    lane = next(one["value"] for one in agent["env"] if one["name"] == "EXECUTOR_LANE")
 
     assert JOB["spec"]["triggers"][0]["metadata"]["lagCount"] == "1"
-    assert container["args"] == ["worker", "--one-shot", "--lane", keys.job_lane("cpu")]
-    assert container["resources"]["limits"]["cpu"] == "1"
+    assert lane == keys.job_lane("cpu")
+
+
+def test_a_job_looks_pending_until_its_agent_has_claimed() -> None:
+    (agent,) = JOB_POD["initContainers"]
+
+    assert agent["restartPolicy"] == "Always"
+    assert agent["startupProbe"]["httpGet"] == {"path": "/readyz", "port": TelemetrySettings().health_port}
+
+
+def test_the_evaluation_container_is_given_nothing() -> None:
+    (evaluation,) = JOB_POD["containers"]
+    secrets = [volume for volume in JOB_POD["volumes"] if "emptyDir" not in volume]
+
+    assert evaluation.keys().isdisjoint({"env", "envFrom"})
+    assert evaluation["command"][-2:] == [WorkerSettings().agent_socket, "/tmp"]
+    assert secrets == []
+    assert not JOB_POD["automountServiceAccountToken"]
+    assert next(one for one in evaluation["volumeMounts"] if one["name"] == "agent")["readOnly"]
 
 
 def test_the_pool_is_sized_in_slots() -> None:
@@ -64,7 +84,7 @@ def test_the_pool_is_sized_in_slots() -> None:
 
 
 def test_a_job_outlives_the_largest_timeout_and_the_grace_period() -> None:
-    from executor.settings import LimitSettings, WorkerSettings
+    from executor.settings import LimitSettings
 
     spec = JOB["spec"]["jobTargetRef"]
 

@@ -153,21 +153,22 @@ def test_every_number_has_its_reason_beside_it(file: Path) -> None:
     assert not bare
 
 
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
 def test_a_job_pod_template_is_restricted() -> None:
     """Pod Security Standards, level restricted."""
     spec = yaml.safe_load((BASE / "job-cpu.yaml").read_text())["spec"]["jobTargetRef"]
     pod = spec["template"]["spec"]
-    (container,) = pod["containers"]
-
     assert (spec["backoffLimit"], spec["ttlSecondsAfterFinished"], pod["restartPolicy"]) == (0, 300, "Never")
-    assert container["args"] == ["worker", "--one-shot", "--lane", "job.cpu"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    for container in pod["initContainers"] + pod["containers"]:
+        assert {name: container["securityContext"][name] for name in RESTRICTED} == RESTRICTED
     assert not pod["automountServiceAccountToken"]
 
 

@@ -37,14 +37,10 @@ class Pod:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
 
-    async def agent(self, **variables: str) -> subprocess.Popen[bytes]:
+    async def agent(self, **variables: Any) -> subprocess.Popen[bytes]:
         """Start the agent."""
-        own = {
-            "EXECUTOR_ID": self.name,
-            "EXECUTOR_AGENT_SOCKET": str(self.socket),
-            "EXECUTOR_HEALTH_PORT": f"{self.port}",
-        }
-        return await self._stack.worker(MODE="agent", **own, **variables)
+        own: dict[str, Any] = {"EXECUTOR_ID": self.name, "EXECUTOR_HEALTH_PORT": str(self.port)}
+        return await self._stack.worker(MODE="agent", EXECUTOR_AGENT_SOCKET=str(self.socket), **own, **variables)
 
     def container(self) -> subprocess.Popen[bytes]:
         """Start the evaluation container's program, with a secret in its environment that it should lose."""
