@@ -3,10 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run check test bench lock clean
+.PHONY: help install run check test e2e bench lock image clean
 
 help: ## Show the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv from the lock file
 
@@ -29,15 +29,23 @@ check: install ## Lint, types, import contracts, spelling
 test: install ## All tests, on a real server
 	$(BIN)/pytest -n 2 -p no:randomly
 
+e2e: install ## Scenarios on a real cluster: KUBECONFIG's, or one of its own from package registries
+	@e2e/run
+
 bench: install ## Every benchmark, each prints a table
 	$(BIN)/python -m bench.roundtrip
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.coldstart
 	$(BIN)/python -m bench.peers
 
-lock: install ## Write requirements.lock anew from pyproject.toml
+lock: install ## Write the lock files anew from pyproject.toml: everything, and what the image needs
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements-image.lock
+
+image: ## Build executor:local into .cluster/images/executor.tar (BASE=debootstrap where there is no registry)
+	@k8s/image
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

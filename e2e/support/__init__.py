@@ -1,0 +1,1 @@
+"""What scenarios share: kubectl, an installation of their own, waiting."""
