@@ -17,7 +17,7 @@ INTERRUPTED: Final = 130
 
 TABLE: Final = {
     OK: "done; for submit and result: the evaluation succeeded",
-    NOT_AS_HOPED: "the evaluation ended otherwise, or a batch has an outcome that was not expected",
+    NOT_AS_HOPED: "the evaluation ended otherwise, a batch has an unexpected outcome, or doctor found errors",
     USAGE: "bad arguments, request, file or configuration; the message names what",
     SERVER_AWAY: "the server cannot be used now; try again",
     NOT_ALLOWED: "the server refuses the credentials",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,15 +44,14 @@ class Kubectl:
     @contextmanager
     def forward(self, target: str, port: int) -> Iterator[int]:
         """A port-forward to `svc/name` or `pod/name`; gives the local port."""
-        command = [*self._head, "port-forward", target, f":{port}"]
+        command = [*self._head, "port-forward", target, f":{port}"]  # a line for each connection; no pipe fills up
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
             match = re.search(r":(\d+) ->", first)
             assert match, f"port-forward {target}: {first}"
-            threading.Thread(target=process.stdout.read, daemon=True).start()  # or it blocks when the pipe is full
             yield int(match[1])
         finally:
             process.terminate()
-            process.wait(timeout=10)
+            process.communicate(timeout=10)

@@ -41,7 +41,7 @@ def _namespace(facts: dict[str, Any]) -> Iterator[Finding]:
             "there is nothing to examine",
             "kubectl get namespaces, then: executor doctor --namespace NAME",
         )
-    elif facts["crds"] and not facts["scaledobjects"] and not facts["scaledjobs"]:
+    elif facts["crds"] and not any(facts[kind] or kind in facts["refused"] for kind in ("scaledobjects", "scaledjobs")):
         yield warn(
             "cluster",
             f"no ScaledObject or ScaledJob in {facts['namespace']}",
@@ -52,7 +52,7 @@ def _namespace(facts: dict[str, Any]) -> Iterator[Finding]:
 
 def _keda(facts: dict[str, Any]) -> Iterator[Finding]:
     absent = [kind for kind in _KINDS if kind not in facts["crds"]]
-    if absent:
+    if absent and "the kinds of KEDA" not in facts["refused"]:
         yield error("KEDA", f"its kinds are absent: {', '.join(absent)}", "nothing can scale from zero", _INSTALL)
         return
     if not facts["operators"]:
@@ -98,10 +98,10 @@ def _operator(operator: Object) -> Iterator[Finding]:
 
 
 def _refusals(refused: dict[str, str]) -> Iterator[Finding]:
-    for what, message in refused.items():
+    if refused:
         yield warn(
             "access",
-            f"could not look at {what}: {message}",
+            f"could not look at {', '.join(refused)}: {next(iter(refused.values()))}",
             "what is not looked at may be wrong",
             "use a KUBECONFIG that may, or ask for the right",
         )

@@ -15,7 +15,8 @@ _PATIENCE: Final = timedelta(seconds=60)
 _SHOWN: Final = 12
 _KINDS: Final = ("ScaledObject", "ScaledJob", "HorizontalPodAutoscaler", "TriggerAuthentication")
 _WORKLOADS: Final = ("Pod", "Job", "ReplicaSet", "Deployment")
-_SUFFIX: Final = re.compile(r"(-[a-f0-9]{6,10})?-[a-z0-9]{5}$")
+_SUFFIX: Final = re.compile(r"(-[bcdfghjklmnpqrstvwxz2456789]{5,10}){1,2}$")
+"""What Kubernetes adds to a name, in its alphabet without vowels."""
 
 Object = dict[str, Any]
 
@@ -29,7 +30,10 @@ _MEANINGS: Final = {
         "kubectl -n keda logs deployment/keda-operator --tail=20",
     ),
     "FailedScheduling": ("no node takes the pod", "kubectl describe nodes | grep -A8 'Allocated resources'"),
-    "FailedCreate": ("pods are refused, by a quota or an admission", "kubectl -n {namespace} describe resourcequota"),
+    "FailedCreate": (
+        "pods are refused: a quota, an admission, a service account that is missing",
+        "kubectl -n {namespace} get resourcequota,serviceaccount",
+    ),
     "ErrImagePull": _IMAGE,
     "ImagePullBackOff": _IMAGE,
     "ErrImageNeverPull": _IMAGE,
@@ -115,7 +119,7 @@ def _jobs(facts: dict[str, Any], now: datetime) -> Iterator[Finding]:
         yield error(
             f"Job {name}",
             f"{len(late)} Jobs are older than {_PATIENCE.seconds} s and have no pod",
-            "a quota or an admission refuses their pods; they count as pending, and KEDA starts no others for them",
+            "their pods are refused; they count as pending, and KEDA starts no others for them",
             f"kubectl -n {namespace} describe job {name}",
         )
 
@@ -135,11 +139,22 @@ def _events(facts: dict[str, Any], now: datetime) -> Iterator[Finding]:
         name, age = event["involvedObject"]["name"], now - at
         times = sum(_times(each) for _, each in rows)
         why, act = _advice(reason, kind, name, facts["namespace"])
-        judge = error if reason in _MEANINGS and age < _RECENT else warn
+        judge = error if reason in _MEANINGS and age < _RECENT and not _over(kind, name, facts) else warn
         seen = f"{reason} {times} times, last {age.total_seconds():.0f} s ago: {event.get('message', '').strip()}"
         yield judge(f"{kind} {name}", seen, why, act)
     if not groups and "events" not in facts["refused"]:
         yield ok("events", "no warnings of the last hour")
+
+
+def _over(kind: str, name: str, facts: dict[str, Any]) -> bool:
+    """Whether what an event is about is gone, or well again."""
+    if kind in {"Pod", "Job"}:
+        return all(one["metadata"]["name"] != name for one in facts[f"{kind.lower()}s"])
+    if kind not in {"ScaledObject", "ScaledJob"}:
+        return False
+    found = [one for one in facts[f"{kind.lower()}s"] if one["metadata"]["name"] == name]
+    conditions = [item for one in found for item in one.get("status", {}).get("conditions", [])]
+    return not found or any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
 
 
 def _times(event: Object) -> int:

@@ -175,12 +175,19 @@ def _formula(about: str, modifiers: Object, triggers: list[Object]) -> Iterator[
     formula = modifiers.get("formula", "")
     words = set(re.findall(r"[A-Za-z_]\w*", formula))
     counted = [one for one in triggers if one.get("name") in words] if formula else triggers
-    if triggers and all(map(_counts_lag, counted)):
+    if counted and all(map(_counts_lag, counted)):
         yield warn(
             about,
             f"it scales on {f'the formula {formula!r}' if formula else 'lag'}, without pending",
             "lag is 0 once everything is claimed, and the HPA removes pods that work (keda#6719, keda#2900)",
             'two named triggers, lag and pending, and scalingModifiers.formula: "lag + pending"',
+        )
+    elif counted and formula and not any(map(_counts_lag, counted)):
+        yield error(
+            about,
+            f"it scales on the formula {formula!r}, without lag",
+            "nothing is pending until someone reads, so nothing starts from zero (keda#2044)",
+            'scalingModifiers.formula: "lag + pending"',
         )
     activation = modifiers.get("activationTarget", "0")
     if float(activation) > 0:
@@ -209,14 +216,12 @@ def _slots(about: str, modifiers: Object, triggers: list[Object], target: Object
 
 def slots_of(deployment: Object) -> float | None:
     """Evaluations at once in one pod: EXECUTOR_SLOTS, --slots, or the CPU limit rounded up; None if none is set."""
-    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    container = next((one for one in containers if one.get("name") == "worker"), containers[0])
     for variable in container.get("env", []):
-        if (
-            variable["name"] == "EXECUTOR_SLOTS"
-            and str(variable.get("value", "0")).isdigit()
-            and variable["value"] != "0"
-        ):
-            return float(variable["value"])
+        value = str(variable.get("value", ""))
+        if variable["name"] == "EXECUTOR_SLOTS" and value.isdigit() and int(value):
+            return float(value)
     words = [str(word) for word in (*container.get("command", []), *container.get("args", []))]
     if "--slots" in words[:-1]:
         return float(words[words.index("--slots") + 1])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("executor", "dispatcher", "worker", "keda", "cli", "bench")
+SOURCES = ("executor", "dispatcher", "worker", "keda", "k8s", "cli", "e2e", "bench")
 LARGEST = {**dict.fromkeys(SOURCES, 350), "tests": 500}
 
 

@@ -1,0 +1,36 @@
+# Prints the users of the queue server, an ACL file: what each program may do and nothing else. Runs in any POSIX shell.
+#
+# Passwords come from the addresses that the programs themselves are given (redis://USER:PASSWORD@HOST...), so that
+# there is one place for each; they are letters, digits, dash and underscore. A script runs with the rights of who calls
+# it: a role's commands are its own and those of its scripts (executor/streams/lua).
+#
+# A tenant gets a user like `caller`, with executor:requests:TENANT, executor:eval:TENANT:* and executor:result:TENANT/*.
+# `caller` cannot take an evaluation back: the script of a cancel writes results, so who may run it may forge them;
+# `admin` may. Locks are the server's own: `%W~` write only, `%R~` read only.
+set -eu
+
+password() { # URL
+  rest=${1#*://*:}
+  echo "${rest%%@*}"
+}
+
+connect='+auth +hello +ping +select +client|setname +client|setinfo +client|id +quit'
+terminal='+time +type +exists +hset +hdel +hmget +hget +hgetall +pexpire +xadd +xack +xpending'
+scripts='+evalsha +eval'
+
+# Lane work: claim, renew, commit, emit, hand back, leave. Only lanes differ.
+work="$connect $scripts $terminal +hincrby +set +del +xclaim +xreadgroup +xgroup|create +xgroup|delconsumer"
+work="$work +client|unblock +subscribe +unsubscribe"
+kept='~executor:eval:* ~executor:result:* ~executor:results ~executor:reply:* ~executor:output:* ~executor:dead'
+registry='~executors ~executor:heartbeat:*'
+
+cat <<USERS
+user default off
+user dispatcher on >$(password "$DISPATCHER_URL") resetchannels -@all $connect $scripts $terminal +del +scan +xlen +xrange +xtrim +xinfo|groups +xinfo|stream +xreadgroup +xautoclaim +xgroup|create +xgroup|setid +xgroup|delconsumer ~executor:requests ~executor:requests:* ~executor:lane:* $kept $registry
+user worker on >$(password "$WORKER_URL") resetchannels &executor:control:* -@all $work ~executor:lane:warm.* $kept $registry
+user agent on >$(password "$AGENT_URL") resetchannels &executor:control:* -@all $work ~executor:lane:job.* $kept $registry
+user scaler on >$SCALER_PASSWORD resetchannels -@all +auth +hello +ping +info +select +client|setname +client|setinfo +quit +xinfo|groups +xlen +xpending %R~executor:lane:*
+user caller on >$(password "$CALLER_URL") resetchannels -@all $connect +client|unblock +xadd +xread +xrange +hgetall +hmget %W~executor:requests %R~executor:reply:* %R~executor:output:* %R~executor:result:* %R~executor:results %R~executor:eval:default:*
+user doctor on >$(password "$DOCTOR_URL") resetchannels -@all $connect +info +acl|whoami +config|get +scan +hgetall +hmget +exists +pttl +time +type +xlen +xrange +xpending +xinfo %R~executor:* %R~executors
+user admin on >$(password "$ADMIN_URL") allchannels ~executor:* ~executors +@all -@admin +acl|whoami +acl|log +config|get -flushall -flushdb -swapdb
+USERS

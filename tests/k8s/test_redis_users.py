@@ -1,0 +1,258 @@
+"""The users of k8s/base/redis-users.sh on a real server: each role does its work and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.embedded import binary
+from executor.client import Client
+from executor.errors import ExecutorError, NotAuthorized
+from executor.settings import load
+from executor.streams.server import Cell
+from tests.support.stack import Stack
+from tests.support.wait import wait_until
+
+BASE = Path(__file__).parents[2] / "k8s" / "base"
+ROLES = ("dispatcher", "worker", "agent", "scaler", "caller", "doctor", "admin")
+
+
+class Cluster:
+    """A server with the users of the manifests, and connections as each of them."""
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+        self._cells: list[Cell] = []
+        self._stacks: list[Stack] = []
+
+    def url(self, role: str) -> str:
+        return f"unix://{role}:secret-{role}@{self._socket}"
+
+    def caller(self) -> Client:
+        return Client(self.url("caller"), settings=load({}))
+
+    def stack(self, role: str, **variables: str) -> Stack:
+        stack = Stack(self.url(role), "executor", **variables)
+        self._stacks.append(stack)
+        return stack
+
+    async def call(self, role: str, *command: str | int) -> Any:
+        settings = load({})
+        cell = Cell(self.url(role), settings.server, settings.delivery)
+        try:
+            return await cell.channel("test").call(*command)
+        finally:
+            await cell.close()
+
+    async def answers(self) -> bool:
+        try:
+            return bool(await self.call("boss", "PING"))
+        except ExecutorError:
+            return False
+
+    async def denied(self, role: str, *command: str | int) -> bool:
+        try:
+            await self.call(role, *command)
+        except NotAuthorized:
+            return True
+        return False
+
+    async def log(self) -> list[str]:
+        """What the server refused, as `user command-or-key`."""
+        rows: list[Any] = await self.call("boss", "ACL", "LOG")
+        entries = [dict(zip(row[::2], row[1::2], strict=True)) for row in rows]
+        return [f"{one[b'username'].decode()} {one[b'object'].decode()}" for one in entries]
+
+    async def close(self) -> None:
+        for stack in self._stacks:
+            await stack.close()
+
+
+def printed_users() -> str:
+    urls = {
+        f"{role.upper()}_URL": f"redis://{role}:secret-{role}@executor-redis:6379/0"
+        for role in ROLES
+        if role != "scaler"
+    }
+    environ = {"PATH": "/usr/bin:/bin", "SCALER_PASSWORD": "secret-scaler", **urls}
+    return subprocess.run(
+        ["sh", str(BASE / "redis-users.sh")], env=environ, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """The server of the manifests: their configuration and their users, on a socket, and `boss` to look with."""
+    users, socket = tmp_path / "users.acl", tmp_path / "server.sock"
+    users.write_text(printed_users() + "user boss on >secret-boss allchannels ~* +@all\n")
+    own = {"dir": tmp_path, "port": 0, "unixsocket": socket, "aclfile": users, "logfile": tmp_path / "log"}
+    options = [str(word) for name, value in own.items() for word in (f"--{name}", value)]
+    process = subprocess.Popen([binary(), str(BASE / "redis.conf"), *options])
+    try:
+        running = Cluster(str(socket))
+        await wait_until(running.answers, "the server answers")
+        yield running
+        await running.close()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_default_user_is_off_and_every_role_has_a_line() -> None:
+    lines = printed_users().splitlines()
+
+    assert lines[0] == "user default off"
+    assert [line.split()[1] for line in lines[1:]] == list(ROLES)
+
+
+async def test_dispatcher_worker_and_caller_complete_an_evaluation(cluster: Cluster) -> None:
+    await cluster.stack("dispatcher").dispatcher()
+    looking = cluster.stack("doctor")
+    working = cluster.stack("worker")
+    await working.worker(wait=False)
+    await wait_until(lambda: looking.registered("worker-0"), "the worker is registered")
+
+    async with cluster.caller() as client:
+        result = await client.run("print(6 * 7)", wait_timeout=20)
+        handle = await client.submit("print('live', flush=True)", stream=True)
+        chunks = [chunk.text async for chunk in handle.stream()]
+        known = await client.state(handle.id)
+        again = await client.result(handle.id)
+
+    assert result.stdout == "42\n"
+    assert chunks == ["live\n"]
+    assert known["state"] == "done"
+    assert again is not None
+    await asyncio.sleep(2.5)  # two passes of the janitor
+    assert await cluster.log() == []
+
+
+async def test_agent_serves_job_lanes_only(cluster: Cluster) -> None:
+    from dispatcher.policy import Policy
+
+    await cluster.stack("dispatcher").dispatcher(Policy())
+    async with cluster.caller() as client:
+        handle = await client.submit("print('job')")
+        await cluster.stack("agent").worker(wait=False, MODE="one-shot")
+        result = await handle.wait(20)
+
+    assert result.stdout == "job\n"
+    assert await cluster.log() == []
+    assert await cluster.denied("agent", "XLEN", "executor:lane:warm.python")
+    assert await cluster.denied(
+        "agent", "XREADGROUP", "GROUP", "workers", "a", "STREAMS", "executor:lane:warm.python", ">"
+    )
+    assert await cluster.denied(
+        "worker", "XREADGROUP", "GROUP", "workers", "a", "STREAMS", "executor:lane:job.cpu", ">"
+    )
+    assert await cluster.denied("worker", "XADD", "executor:requests", "*", "code", "pass")
+
+
+async def test_a_dead_worker_is_rescued(cluster: Cluster) -> None:
+    """The janitor's scripts, as the dispatcher: expired leases, trims, the dead worker's registration."""
+    await cluster.stack("dispatcher", EXECUTOR_LEASE="0.5").dispatcher()
+    looking = cluster.stack("doctor")
+    first = await _worker(cluster, looking, "first")
+    async with cluster.caller() as client:
+        handle = await client.submit("import time; time.sleep(1); print('done')")
+        await wait_until(lambda: _runs(client, handle.id), "it runs")
+        first.kill()
+        await _worker(cluster, looking, "second")
+        result = await handle.wait(20)
+
+    assert result.attempt == 2
+    await wait_until(lambda: looking.gone("first"), "the dead worker is forgotten")
+    assert await cluster.log() == []
+
+
+async def test_admin_cancels_and_caller_may_not(cluster: Cluster) -> None:
+    await cluster.stack("dispatcher").dispatcher()
+    looking = cluster.stack("doctor")
+    await _worker(cluster, looking, "only")
+    async with cluster.caller() as client:
+        handle = await client.submit("import time; time.sleep(30)")
+        await wait_until(lambda: _runs(client, handle.id), "it runs")
+        with pytest.raises(NotAuthorized):
+            await client.cancel(handle.id)
+        async with Client(cluster.url("admin"), settings=load({})) as admin:
+            assert await admin.cancel(handle.id) == ("cancelling", "only")
+        result = await handle.wait(20)
+
+    assert result.outcome == "cancelled"
+    assert {line.split()[0] for line in await cluster.log()} == {"caller"}
+
+
+async def test_scaler_counts_lanes_and_does_nothing_else(cluster: Cluster) -> None:
+    lane = "executor:lane:warm.python"
+    await cluster.call("boss", "XGROUP", "CREATE", lane, "workers", "0", "MKSTREAM")
+    await cluster.call("boss", "XADD", lane, "*", "id", "a")
+
+    assert await cluster.call("scaler", "PING") == b"PONG"
+    assert b"redis_version" in await cluster.call("scaler", "INFO", "server")
+    assert len(await cluster.call("scaler", "XINFO", "GROUPS", lane)) == 1
+    assert await cluster.call("scaler", "XLEN", lane) == 1
+    assert (await cluster.call("scaler", "XPENDING", lane, "workers"))[0] == 0
+    for command in (
+        ("GET", "executor:heartbeat:a"),
+        ("XADD", lane, "*", "id", "b"),
+        ("HGETALL", "executor:eval:default:a"),
+        ("XRANGE", lane, "-", "+"),
+        ("XLEN", "executor:requests"),
+        ("XINFO", "STREAM", lane),
+        ("KEYS", "*"),
+        ("SCAN", 0),
+        ("CONFIG", "GET", "dir"),
+        ("EVAL", "return 1", 0),
+        ("CLIENT", "LIST"),
+    ):
+        assert await cluster.denied("scaler", *command), command
+
+
+@pytest.mark.parametrize(
+    ("role", "command"),
+    [
+        ("caller", ("XADD", "executor:requests:other", "*", "code", "pass")),
+        ("caller", ("XADD", "executor:lane:warm.python", "*", "id", "a")),
+        ("caller", ("XRANGE", "executor:requests", "-", "+")),
+        ("caller", ("HGETALL", "executor:eval:other:a")),
+        ("caller", ("HSET", "executor:result:a", "outcome", "succeeded")),
+        ("caller", ("EVAL", "return 1", 0)),
+        ("worker", ("SET", "executor:elsewhere", "1")),
+        ("worker", ("KEYS", "*")),
+        ("worker", ("PUBLISH", "executor:control:a", "b")),
+        ("dispatcher", ("FLUSHALL",)),
+        ("dispatcher", ("SUBSCRIBE", "executor:control:a")),
+        ("doctor", ("XADD", "executor:requests", "*", "code", "pass")),
+        ("doctor", ("HSET", "executor:result:a", "outcome", "succeeded")),
+        ("admin", ("FLUSHALL",)),
+        ("admin", ("SHUTDOWN",)),
+        ("admin", ("ACL", "LIST")),
+        ("admin", ("CONFIG", "SET", "dir", "/")),
+    ],
+)
+async def test_no_role_does_what_is_not_its_own(cluster: Cluster, role: str, command: tuple[str | int, ...]) -> None:
+    assert await cluster.denied(role, *command)
+
+
+async def test_nobody_is_let_in_without_a_password(cluster: Cluster) -> None:
+    settings = load({})
+    cell = Cell(cluster.url("caller").replace("caller:secret-caller@", ""), settings.server, settings.delivery)
+    with pytest.raises(NotAuthorized):
+        await cell.channel("test").call("PING")
+    await cell.close()
+
+
+async def _worker(cluster: Cluster, looking: Stack, name: str) -> subprocess.Popen[bytes]:
+    stack = cluster.stack("worker", EXECUTOR_LEASE="0.5")
+    process = await stack.worker(wait=False, EXECUTOR_ID=name)
+    await wait_until(lambda: looking.registered(name), f"{name} is registered")
+    return process
+
+
+async def _runs(client: Client, evaluation_id: str) -> bool:
+    return (await client.state(evaluation_id)).get("state") == "running"
