@@ -171,12 +171,45 @@ def cancel(evaluation_id: str, tenant: Tenant = "default", as_json: Json = False
     raise typer.Exit(_with_client(tenant, lambda client: cancel_one(client, evaluation_id, as_json)))
 
 
+@_command("executor trace 1700000000000-0")
+def trace(
+    evaluation_id: str,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Read the spans in this file (EXECUTOR_TRACES) instead of Jaeger.")
+    ] = None,
+    tenant: Tenant = "default",
+    as_json: Json = False,
+) -> None:
+    """Show where an evaluation's time went: its phases as Jaeger has them, and gaps that none explains."""
+    from cli.trace import show_trace
+
+    raise typer.Exit(asyncio.run(show_trace(load(), evaluation_id, tenant, file, as_json=as_json)))
+
+
 @_command("executor lanes")
 def lanes(as_json: Json = False) -> None:
     """Show each lane: lag, pending, workers, and the age of its oldest entry."""
     from cli.views import show_lanes
 
     raise typer.Exit(asyncio.run(show_lanes(load(), as_json=as_json)))
+
+
+@_command("executor doctor --namespace executor-system")
+def doctor(
+    cluster: Annotated[
+        bool, typer.Option("--cluster/--no-cluster", help="Examine the cluster of KUBECONFIG too, if there is one.")
+    ] = True,
+    namespace: Annotated[str, typer.Option(help="Where the KEDA objects and workers are.")] = "executor-system",
+    as_json: Json = False,
+) -> None:
+    """Examine the cell and its scaling: what was seen, why it matters, what to do.
+
+    Exit code 0: no errors (warnings are allowed); 1: errors were found; 2, 3, 4: it could not be examined, because
+    there is no address, no answer, or the credentials are refused.
+    """
+    from cli.doctor import examine
+
+    raise typer.Exit(asyncio.run(examine(load(), cluster=cluster, namespace=namespace, as_json=as_json)))
 
 
 @_command("executor config")

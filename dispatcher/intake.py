@@ -7,13 +7,14 @@ decision was not carried out stays pending and is read again, here or by another
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 from dispatcher.policy import Policy, authorize
 from dispatcher.routing import route
 from executor import codec
 from executor.errors import ExecutorError, InvalidField
-from executor.keys import DEFAULT_TENANT, ID_PATTERN, Keys
+from executor.keys import DEFAULT_TENANT, DISPATCHERS, ID_PATTERN, Keys
 from executor.outage import Outage
 from executor.outcome import Outcome
 from executor.request import EvaluationRequest, parse_entry, peek
@@ -22,13 +23,22 @@ from executor.settings import Settings
 from executor.streams.ingress import Admission, Ingress, IngressEntry, Rejection
 from executor.streams.terminal import Destination
 from executor.telemetry import REQUESTS
-from executor.tracing import Tracer, new_traceparent, now_ns
+from executor.tracing import Tracer, entry_ns, evaluation_context, messaging, new_traceparent, now_ns, span_context
 
 log = logging.getLogger("dispatcher")
 
 READ_BLOCK_MS = 2000
 _PAYLOAD: Final = ("code", "command", "args", "env", "stdin", "metadata")
 """Fields that the worker needs as they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracedAdmission(Admission):
+    """An admission whose spans are recorded, with the times between them, ns."""
+
+    submitted_ns: int
+    read_ns: int
+    decided_ns: int
 
 
 class Intake:
@@ -42,6 +52,7 @@ class Intake:
         self._tracer = tracer
         self._keys = Keys(settings.server.prefix)
         self._tenants = {self._keys.requests(tenant): tenant for tenant in policy.tenants}
+        self._read_ns = 0
         self.draining = False
 
     async def serve(self) -> None:
@@ -54,10 +65,10 @@ class Intake:
                 if recover:
                     entries = await self._ingress.pending(batch)
                     recover = bool(entries)
+                self._read_ns = now_ns()
                 decisions = [self.decide(entry) for entry in entries]
-                started = now_ns()
                 answers, reading = await self._ingress.exchange(decisions, batch, 1 if recover else READ_BLOCK_MS)
-                self._follow_up(decisions, answers, started)
+                self._follow_up(decisions, answers)
                 entries = await reading
                 self._outage.over()
             except ExecutorError as error:
@@ -68,9 +79,9 @@ class Intake:
     async def take_over(self, idle_ms: int) -> None:
         """Answer entries that another dispatcher has held for too long."""
         entries = await self._ingress.take_over(idle_ms, self._settings.dispatcher.batch)
+        self._read_ns = now_ns()
         decisions = [self.decide(entry) for entry in entries]
-        started = now_ns()
-        self._follow_up(decisions, await self._ingress.carry_out(decisions), started)
+        self._follow_up(decisions, await self._ingress.carry_out(decisions))
 
     def decide(self, entry: IngressEntry) -> Admission | Rejection:
         """Validate, authorize and route one entry; never raises for what a caller sent."""
@@ -93,8 +104,13 @@ class Intake:
         lane = route(request, trusted=rules.trusted, timeout=granted["timeout"])
         payload = {name: value for name in _PAYLOAD if (value := getattr(request, name))}
         payload |= granted | {"reply_to": to.reply_to, "stream": to.stream}
-        traceparent = request.traceparent or new_traceparent()
-        return Admission(entry, to, lane, codec.encode(payload), traceparent, int(granted["max_attempts"]))
+        context = request.traceparent or new_traceparent(self._settings.telemetry.traces_sample)
+        attempts = int(granted["max_attempts"])
+        if not self._tracer.wants(context):
+            return Admission(entry, to, lane, codec.encode(payload), context, attempts)
+        times = min(entry_ns(entry.entry_id), self._read_ns), self._read_ns, now_ns()
+        payload["times"] = times[::2]  # the worker's spans begin where ours end
+        return TracedAdmission(entry, to, lane, codec.encode(payload), context, attempts, *times)
 
     def _destination(self, entry: IngressEntry, tenant: str) -> Destination:
         """Where to answer an entry that may turn out unreadable: its plain id and reply stream, if they are good."""
@@ -109,16 +125,21 @@ class Intake:
             raise InvalidField("reply_to", f"{key[:128]!r} is not {self._keys.reply('<name>')}")
         return key
 
-    def _follow_up(self, decisions: list[Admission | Rejection], answers: list[list[bytes]], started_ns: int) -> None:
+    def _follow_up(self, decisions: list[Admission | Rejection], answers: list[list[bytes]]) -> None:
         for decision, answer in zip(decisions, answers, strict=True):
             REQUESTS.add(1, decision.to.tenant, answer[0].decode())
             if isinstance(decision, Rejection):
                 log.info("request rejected", extra={"evaluation_id": decision.to.id, "reason": decision.result.error})
-            elif self._tracer.enabled:
-                self._trace(decision, started_ns)
+            elif isinstance(decision, TracedAdmission) and answer[0] == b"admitted":
+                self._trace(decision)
 
-    def _trace(self, decision: Admission, started_ns: int) -> None:
-        facts = {"messaging.message.id": decision.to.id, "executor.lane": decision.lane}
-        submitted_ns = int(decision.entry.entry_id.partition("-")[0]) * 1_000_000
-        self._tracer.span("submit", decision.traceparent, submitted_ns, started_ns, facts)
-        self._tracer.span("dispatch", decision.traceparent, started_ns, now_ns(), facts)
+    def _trace(self, done: TracedAdmission) -> None:
+        to, entry = done.to, done.entry
+        whole = evaluation_context(done.traceparent, to.tenant, to.id)
+        about = (entry.stream, entry.entry_id, to.tenant, to.id)
+        waited = messaging("", "", *about) | {"executor.lane": done.lane}
+        decided = messaging("process", "dispatch", *about, DISPATCHERS) | {"executor.lane": done.lane}
+        context = span_context(whole, "submit")
+        self._tracer.span("submit", whole, done.submitted_ns, done.read_ns, waited, context=context)
+        context = span_context(whole, "dispatch")
+        self._tracer.span("dispatch", whole, done.read_ns, done.decided_ns, decided, context=context, kind="consumer")

@@ -39,9 +39,10 @@ class Dispatcher:
         self._settings = settings
         self._cell = Cell(server_url(settings.server), settings.server, settings.delivery)
         self._streams = [self._cell.keys.requests(tenant) for tenant in policy.tenants]
-        self._ingress = Ingress(self._cell, settings.dispatcher.dispatcher_id or own_name(), self._streams)
+        name = settings.dispatcher.dispatcher_id or own_name()
+        self._ingress = Ingress(self._cell, name, self._streams)
         self._outage = Outage("dispatcher")
-        self._tracer = Tracer("executor-dispatcher", settings.telemetry.traces)
+        self._tracer = Tracer("executor-dispatcher", settings.telemetry.traces, name)
         self._intake = Intake(self._ingress, settings, policy, self._outage, self._tracer)
         interval = settings.dispatcher.janitor_interval
         upkeep = Upkeep(self._cell)

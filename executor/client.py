@@ -22,6 +22,7 @@ from executor.result import EvaluationResult
 from executor.settings import Settings, load, server_url
 from executor.streams.caller import Caller, Entry
 from executor.streams.server import Cell, close_quietly
+from executor.tracing import Tracer, messaging, new_traceparent, now_ns, span_context
 
 _BLOCK_MS = 5000
 _CANCEL_TRIES, _CANCEL_PAUSE = 50, 0.1
@@ -101,6 +102,7 @@ class Client:
         self._cell = Cell(url or server_url(self._settings.server), self._settings.server, self._settings.delivery)
         self._tenant = tenant
         self._caller = Caller(self._cell)
+        self._tracer = Tracer("executor-client", self._settings.telemetry.traces)
         self._reply = self._cell.keys.reply(f"client-{secrets.token_hex(8)}")
         self._cursors: dict[str, bytes] = {self._reply: b"0-0"}
         self._waiting: dict[str, asyncio.Future[EvaluationResult]] = {}
@@ -129,6 +131,8 @@ class Client:
         for future in self._waiting.values():
             future.cancel()
         await close_quietly(self._cell)
+        if self._tracer.enabled:
+            await asyncio.to_thread(self._tracer.close)
 
     async def run(
         self, code: str | None = None, *, wait_timeout: float | None = None, **fields: Any
@@ -157,12 +161,30 @@ class Client:
         for values in named:
             self._expect(str(values["id"]))
         self._ensure_reading()
+        parents = [self._enter_trace(values) for values in named] if self._tracer.enabled else []
         packed = [codec.encode(values) for values in named]
+        start_ns = now_ns()
         try:
-            await self._caller.add(self._tenant, packed)
+            entry_ids = await self._caller.add(self._tenant, packed)
         except TransientError:
-            await self._caller.add(self._tenant, packed)  # the same ids: what arrived the first time is taken once
+            # The same ids: what arrived the first time is taken once.
+            entry_ids = await self._caller.add(self._tenant, packed)
+        for values, parent, entry_id in zip(named, parents, entry_ids, strict=False):
+            self._trace(values, parent, entry_id, start_ns)
         return [Handle(self, str(values["id"]), streams=bool(values.get("stream"))) for values in named]
+
+    def _enter_trace(self, values: dict[str, Any]) -> str:
+        """Put the context of a `send` span into a request; returns the one it is under, or its own for a root."""
+        sent = values.get("traceparent")
+        parent = str(sent or new_traceparent(self._settings.telemetry.traces_sample))
+        own = span_context(parent, f"send/{values['id']}") if self._tracer.wants(parent) else parent
+        values["traceparent"] = own
+        return parent if sent else own
+
+    def _trace(self, values: Mapping[str, Any], parent: str, entry_id: str, start_ns: int) -> None:
+        stream, context = self._cell.keys.requests(self._tenant), values["traceparent"]
+        facts = messaging("send", "XADD", stream, entry_id, self._tenant, values["id"])
+        self._tracer.span(f"send {stream}", parent, start_ns, now_ns(), facts, context=context, kind="producer")
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise InvalidField if a request is not acceptable, without sending it."""

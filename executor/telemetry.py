@@ -70,6 +70,7 @@ STARTUP_SECONDS = Metric(
     "executor_startup_seconds", "gauge", "Process start to a phase of readiness, seconds.", ("phase",)
 )
 KEEPERS_REPLACED = Metric("executor_keepers_replaced", "counter", "Keeper processes that ended and were replaced.")
+SPANS_DROPPED = Metric("executor_spans_dropped", "counter", "Spans that the exporter could not take in time.")
 
 METRICS: Final = (
     REQUESTS,
@@ -85,6 +86,7 @@ METRICS: Final = (
     SLOTS_BUSY,
     STARTUP_SECONDS,
     KEEPERS_REPLACED,
+    SPANS_DROPPED,
 )
 
 

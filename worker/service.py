@@ -56,7 +56,7 @@ class Worker:
         self._cell = Cell(server_url(settings.server), settings.server, settings.delivery)
         self._lane = Lane(self._cell, lane, self._id)
         self._outage = Outage("worker")
-        self._tracer = Tracer("executor-worker", settings.telemetry.traces)
+        self._tracer = Tracer("executor-worker", settings.telemetry.traces, self._id)
         self.consumer = Consumer(self._lane, self._slots, keepers, self._attempt, self._outage, self._tracer)
         self.consumer.claimed = self._on_claim
         self._health = HealthServer(settings.telemetry, self._unready)

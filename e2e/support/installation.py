@@ -47,12 +47,16 @@ class Installation:
 
     def install(self, overlay: Path = OVERLAY) -> None:
         """Apply an overlay and wait until its programs are ready."""
-        self.kubectl("apply", "--server-side", "-f", "-", stdin=self._rendered(overlay))
+        self.apply(overlay)
         for workload in ("statefulset/executor-redis", "deployment/executor-dispatcher", "deployment/jaeger"):
             self.kubectl("rollout", "status", workload, "--timeout=120s")
         for scaled in ("scaledobject/warm-python", "scaledjob/job-cpu"):
             self.kubectl("wait", "--for=condition=Ready", scaled, "--timeout=60s")
         wait_for(lambda: self.pool_pods() == [], "the warm pool is at zero", 120)
+
+    def apply(self, overlay: Path, *words: str) -> str:
+        """Apply an overlay, here; returns what the API server says of each object."""
+        return self.kubectl("apply", "--server-side", "-f", "-", *words, stdin=self._rendered(overlay))
 
     def _rendered(self, overlay: Path) -> str:
         """The overlay's objects, moved to this namespace by name, for KEDA is given an address with one in it."""
@@ -81,6 +85,10 @@ class Installation:
     def jobs(self) -> list[dict[str, Any]]:
         """Jobs that KEDA made."""
         return self.kubectl.list("jobs")
+
+    def nothing_runs(self) -> bool:
+        """Whether every Job has ended."""
+        return not any(job["status"].get("active") for job in self.jobs())
 
     def keep(self, folder: Path) -> None:
         """Write events, objects and logs of the namespace into a folder."""

@@ -31,6 +31,12 @@ class Kubectl:
         assert not check or done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr.strip()}"
         return done.stdout
 
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command that goes on, such as a watch; the caller ends it."""
+        return subprocess.Popen(
+            [*self._head, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+        )
+
     def list(self, kind: str, *words: str) -> list[dict[str, Any]]:
         """Every object of a kind."""
         found: list[dict[str, Any]] = json.loads(self("get", kind, "-o", "json", *words))["items"]
@@ -44,8 +50,7 @@ class Kubectl:
     @contextmanager
     def forward(self, target: str, port: int) -> Iterator[int]:
         """A port-forward to `svc/name` or `pod/name`; gives the local port."""
-        command = [*self._head, "port-forward", target, f":{port}"]  # a line for each connection; no pipe fills up
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = self.start("port-forward", target, f":{port}")
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
