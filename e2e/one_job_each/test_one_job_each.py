@@ -21,7 +21,8 @@ pytestmark = pytest.mark.timeout(1800)
 
 @contextmanager
 def every_job(installation: Installation) -> Iterator[set[str]]:
-    """Names of all Jobs that are there at some time, the ones KEDA's history limit removes included."""
+    """Names of all Jobs that are made meanwhile, the ones KEDA's history limit removes included."""
+    before = {job["metadata"]["name"] for job in installation.jobs()}
     names: set[str] = set()
     watch = installation.kubectl.start("get", "jobs", "--watch", "--output-watch-events", "-o", "name")
 
@@ -30,6 +31,7 @@ def every_job(installation: Installation) -> Iterator[set[str]]:
         for line in watch.stdout:
             if "job.batch/" in line:
                 names.add(line.split("job.batch/")[1].strip())
+            names.difference_update(before)
 
     reader = threading.Thread(target=collect)
     reader.start()
@@ -53,14 +55,14 @@ def test_two_hundred_evaluations_are_two_hundred_jobs(installation: Installation
 
 
 def test_a_pod_that_crashes_costs_one_job_and_no_result(installation: Installation) -> None:
-    code = "import time; time.sleep(3); print('done')"
+    code = "import time; time.sleep(6); print('done')"
     crashed: set[str] = set()
     with installation.redis_url("caller") as url, Client(url) as client, every_job(installation) as jobs:
         handles = client.submit_many([{"code": code, "expected_duration": 60}] * EVALUATIONS)
         while len(crashed) < CRASHES:
             name = wait_for(lambda: _running_pod(installation, crashed), "a pod runs")
-            installation.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
-            crashed.add(name)
+            installation.kubectl("delete", "pod", name, "--grace-period=1", "--wait=false")
+            crashed.add(name)  # a second is not enough for what runs: it is killed, and handed back
         results = [handle.wait(600) for handle in handles]
         wait_for(installation.nothing_runs, "every Job has ended", 120)
     outcomes = Counter(result.outcome for result in results)
@@ -71,6 +73,7 @@ def test_a_pod_that_crashes_costs_one_job_and_no_result(installation: Installati
 
     assert outcomes == {Outcome.SUCCEEDED: EVALUATIONS}
     assert len({result.id for result in results}) == EVALUATIONS
+    assert again == CRASHES
     assert len(jobs) == EVALUATIONS + CRASHES
 
 
