@@ -76,11 +76,14 @@ def dispatcher(as_json: Annotated[bool, typer.Option("--json", help="Log JSON li
     """Run one dispatcher: validate, authorize and route requests; rescue what dies."""
     from dispatcher.policy import load_policy
     from dispatcher.service import Dispatcher
+    from k8s.deletion_cost import in_this_pod
 
     settings = _program(as_json)
 
     async def serve() -> None:
-        program = Dispatcher(settings, load_policy(settings.dispatcher.policy))
+        cost = in_this_pod()
+        follow = [cost.follow] if cost else []
+        program = Dispatcher(settings, load_policy(settings.dispatcher.policy), *follow)
         program.stop_on_signals()
         await program.run()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 
 from executor.errors import ExecutorError, GroupMissing
 from executor.keys import DISPATCHERS, WORKERS, Keys
@@ -19,16 +20,22 @@ log = logging.getLogger("dispatcher")
 
 _BATCH = 100
 
+OnLoad = Callable[[Mapping[str, int]], None]
+"""Is told, at each pass, how many evaluations each living worker runs."""
+
 
 class Janitor:
     """Looks after the lanes and ingress streams of one cell."""
 
-    def __init__(self, upkeep: Upkeep, keys: Keys, ingress: list[str], interval: float, outage: Outage) -> None:
+    def __init__(
+        self, upkeep: Upkeep, keys: Keys, ingress: list[str], interval: float, outage: Outage, on_load: OnLoad
+    ) -> None:
         self._upkeep = upkeep
         self._keys = keys
         self._ingress = ingress
         self._interval = interval
         self._outage = outage
+        self._on_load = on_load
 
     async def serve(self) -> None:
         """Make a pass every interval until cancelled."""
@@ -54,7 +61,9 @@ class Janitor:
             QUEUE_DEPTH.set((view.lag or 0) + view.pending, lane)
         for stream in self._ingress:
             await self._upkeep.tidy(stream, DISPATCHERS)
-        for executor in await self._upkeep.executors():
+        executors = await self._upkeep.executors()
+        self._on_load({one.id: int(one.facts.get("busy", 0)) for one in executors if one.alive})
+        for executor in executors:
             if not executor.alive and await self._upkeep.forget(executor):
                 log.warning("a worker went away without a word", extra={"worker": executor.id})
 

@@ -12,7 +12,7 @@ import signal
 from contextlib import suppress
 
 from dispatcher.intake import Intake
-from dispatcher.janitor import Janitor
+from dispatcher.janitor import Janitor, OnLoad
 from dispatcher.policy import Policy
 from dispatcher.routing import lanes
 from executor.errors import ExecutorError
@@ -35,7 +35,7 @@ class Dispatcher:
         ready: set once requests are read.
     """
 
-    def __init__(self, settings: Settings, policy: Policy) -> None:
+    def __init__(self, settings: Settings, policy: Policy, on_load: OnLoad = lambda _: None) -> None:
         self._settings = settings
         self._cell = Cell(server_url(settings.server), settings.server, settings.delivery)
         self._streams = [self._cell.keys.requests(tenant) for tenant in policy.tenants]
@@ -46,7 +46,7 @@ class Dispatcher:
         self._intake = Intake(self._ingress, settings, policy, self._outage, self._tracer)
         interval = settings.dispatcher.janitor_interval
         upkeep = Upkeep(self._cell)
-        self._janitor = Janitor(upkeep, self._cell.keys, self._streams, interval, Outage("janitor"))
+        self._janitor = Janitor(upkeep, self._cell.keys, self._streams, interval, Outage("janitor"), on_load)
         self._health = HealthServer(settings.telemetry, self._unready)
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()

@@ -48,8 +48,8 @@ def connect() -> Any:
     return client.ApiClient()
 
 
-def ask(api: Any, path: str, body: Any = None) -> Reply:
-    """GET a path, or POST a body to it; never raises for what the server answers.
+def ask(api: Any, path: str, body: Any = None, *, patch: bool = False) -> Reply:
+    """GET a path, POST a body to it, or merge the body into it; never raises for what the server answers.
 
     The typed classes of `kubernetes` are passed over: they need a model for each kind, and KEDA's have none.
 
@@ -57,6 +57,7 @@ def ask(api: Any, path: str, body: Any = None) -> Reply:
         api: what `connect` returned.
         path: of the API server, with its query.
         body: plain data to post.
+        patch: merge it (RFC 7386) into what is there instead.
     """
     from kubernetes import client  # noqa: PLC0415 as above
     from urllib3.exceptions import HTTPError  # noqa: PLC0415 as above
@@ -64,6 +65,8 @@ def ask(api: Any, path: str, body: Any = None) -> Reply:
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     headers |= {found["key"]: found["value"] for found in api.configuration.auth_settings().values()}
     method, url = "GET" if body is None else "POST", api.configuration.host + path
+    if patch:
+        method, headers["Content-Type"] = "PATCH", "application/merge-patch+json"
     try:
         response = api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=_SECONDS)
         status, raw = response.status, response.data or response.read()
