@@ -68,7 +68,8 @@ async def _cell(settings: Settings, pairs: list[tuple[str, str]]) -> tuple[list[
         facts: dict[str, Any] = await CellInspector(cell).collect(pairs)
     except ExecutorError as problem:
         why = "nothing of the cell can be seen"
-        act = "executor config shows REDIS_URL; in a cluster, first: kubectl port-forward service/redis 6379"
+        forward = "kubectl -n executor-system port-forward svc/executor-redis 6379"
+        act = f"executor config shows REDIS_URL; in a cluster, first: {forward}"
         return [error("server", str(problem), why, act)], exits.code_for(problem)
     finally:
         if cell is not None:

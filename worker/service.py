@@ -127,6 +127,8 @@ class Worker:
     async def _stop_starting(self) -> None:
         self._starting.cancel()
         await asyncio.wait([self._starting])
+        if not self._starting.cancelled():
+            self._starting.exception()  # whoever waited for a keeper has been told
 
     async def _shut_down(
         self, serving: asyncio.Task[None], upkeep: list[asyncio.Task[None]], stopping: asyncio.Task[bool]

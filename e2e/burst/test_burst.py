@@ -29,7 +29,7 @@ def _ready(installation: Installation) -> list[str]:
 
 
 def test_a_burst_loses_nothing_when_pods_come_and_go(installation: Installation) -> None:
-    code = "import time; time.sleep(1.5); print('done')"
+    code = "import time; time.sleep(1.5); print('done')"  # long enough that the HPA sees all of them waiting
     with installation.redis_url("caller") as url, Client(url) as client:
         handles = client.submit_many([{"code": code}] * EVALUATIONS)
         wait_for(lambda: len(_ready(installation)) == MOST_PODS, "the pool is at its maximum", 90)

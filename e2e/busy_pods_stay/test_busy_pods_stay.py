@@ -17,6 +17,7 @@ def test_a_busy_pod_costs_more_than_an_idle_one(installation: Installation) -> N
         return [pod["metadata"].get("annotations", {}).get(ANNOTATION, "0") for pod in installation.pool_pods()]
 
     with installation.redis_url("caller") as url, Client(url) as client:
+        # It runs while a heartbeat, a janitor's pass and a write to the API server follow each other: some 10 s.
         handle = client.submit("import time; time.sleep(25)", timeout=29)
         wait_for(lambda: costs() == ["1"], "the busy pod costs 1", 25)
         assert handle.wait(60).outcome is Outcome.SUCCEEDED

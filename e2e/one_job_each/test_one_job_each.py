@@ -55,7 +55,7 @@ def test_two_hundred_evaluations_are_two_hundred_jobs(installation: Installation
 
 
 def test_a_pod_that_crashes_costs_one_job_and_no_result(installation: Installation) -> None:
-    code = "import time; time.sleep(6); print('done')"
+    code = "import time; time.sleep(6); print('done')"  # longer than it takes to see it run and to delete its pod
     crashed: set[str] = set()
     with installation.redis_url("caller") as url, Client(url) as client, every_job(installation) as jobs:
         handles = client.submit_many([{"code": code, "expected_duration": 60}] * EVALUATIONS)

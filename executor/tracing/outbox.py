@@ -201,7 +201,7 @@ class _Builder:
         found = []
         for number, span in enumerate(spans):
             if number % SLICE == SLICE - 1:
-                time.sleep(YIELD)
+                time.sleep(YIELD)  # this thread shares the interpreter with the event loop, which goes first
             found.append(self._build(span))
         return found
 

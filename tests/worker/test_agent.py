@@ -50,17 +50,28 @@ class Pod:
         self._stack.workers.append(process)
         return process
 
+    async def status(self) -> int:
+        """What the startup probe gets: an HTTP status, 0 without an answer."""
+        return await asyncio.to_thread(_status, f"http://127.0.0.1:{self.port}/readyz")
+
     async def ready(self) -> bool:
-        """What the startup probe sees."""
-        return await asyncio.to_thread(_answers, f"http://127.0.0.1:{self.port}/readyz")
+        """Whether the startup probe passes."""
+        return await self.status() == 200
+
+    async def unready(self) -> bool:
+        """Whether the agent answers, and says no."""
+        return await self.status() == 503
 
 
-def _answers(url: str) -> bool:
+def _status(url: str) -> int:
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:
-            return bool(reply.status == 200)
+            return int(reply.status)
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code
     except urllib.error.URLError:
-        return False
+        return 0
 
 
 @pytest_asyncio.fixture
@@ -101,7 +112,7 @@ async def consumers(stack: Stack) -> list[Any]:
 
 async def test_an_agent_is_ready_when_it_has_claimed_and_outlives_the_container(jobs: Stack, pod: Pod) -> None:
     agent = await pod.agent(EXECUTOR_CLAIM_TIMEOUT="30")
-    assert not await pod.ready()
+    await wait_until(pod.unready, "the agent answers, and has not claimed")
     evaluation = await submit(jobs, "print(6 * 7)")
     await wait_until(pod.ready, "the agent is ready")
     container = pod.container()
