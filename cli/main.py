@@ -76,14 +76,20 @@ def dispatcher(as_json: Annotated[bool, typer.Option("--json", help="Log JSON li
     """Run one dispatcher: validate, authorize and route requests; rescue what dies."""
     from dispatcher.policy import load_policy
     from dispatcher.service import Dispatcher
-    from k8s.deletion_cost import in_this_pod
+    from k8s import deletion_cost, pod_phases
 
     settings = _program(as_json)
 
     async def serve() -> None:
-        cost = in_this_pod()
-        follow = [cost.follow] if cost else []
-        program = Dispatcher(settings, load_policy(settings.dispatcher.policy), *follow)
+        cost, phases = deletion_cost.of_this_pod(), pod_phases.of_this_pod()
+        program = Dispatcher(
+            settings,
+            load_policy(settings.dispatcher.policy),
+            on_load=cost.follow if cost else None,
+            phases_of=phases.of if phases else None,
+        )
+        if phases:
+            phases.start()
         program.stop_on_signals()
         await program.run()
 

@@ -110,7 +110,10 @@ async def _context_of(settings: Settings, evaluation_id: str, tenant: str) -> tu
     cell = Cell(server_url(settings.server), settings.server, settings.delivery)
     try:
         record = cell.keys.record(tenant, evaluation_id)
-        state, context = await cell.channel("trace").call("HMGET", record, "state", "traceparent")
+        channel = cell.channel("trace")
+        state, context = await channel.call("HMGET", record, "state", "traceparent")
+        if state and not context:  # rejected: only its result knows
+            (context,) = await channel.call("HMGET", cell.keys.result(tenant, evaluation_id), "traceparent")
     finally:
         await close_quietly(cell)
     if state is None:
@@ -119,7 +122,9 @@ async def _context_of(settings: Settings, evaluation_id: str, tenant: str) -> tu
             exits.UNKNOWN_ID,
         )
     if not context:
-        raise NotThere(f"{evaluation_id} has no trace: it was rejected before it had one")
+        raise NotThere(
+            f"{evaluation_id} has no trace: it was rejected, and what it sent could not be read as far as a traceparent"
+        )
     return context.decode(), state == b"done"
 
 

@@ -86,25 +86,30 @@ class Intake:
     def decide(self, entry: IngressEntry) -> Admission | Rejection:
         """Validate, authorize and route one entry; never raises for what a caller sent."""
         tenant = self._tenants.get(entry.stream, DEFAULT_TENANT)
-        to = Destination(tenant, entry.entry_id)
+        to, context = Destination(tenant, entry.entry_id), ""
         try:
             to = self._destination(entry, tenant)
             request = parse_entry(entry.fields, self._settings.limits.request)
+            context = request.traceparent or new_traceparent(self._settings.telemetry.traces_sample)
             to = Destination(tenant, request.id or entry.entry_id, self._reply_to(request.reply_to), request.stream)
-            return self._admission(entry, request, to)
+            return self._admission(entry, request, to, context)
         except InvalidField as error:
             result = EvaluationResult(
-                id=to.id, tenant=tenant, outcome=Outcome.REJECTED, error=str(error), field=error.field
+                id=to.id,
+                tenant=tenant,
+                outcome=Outcome.REJECTED,
+                error=str(error),
+                field=error.field,
+                traceparent=context,
             )
             return Rejection(entry, to, result)
 
-    def _admission(self, entry: IngressEntry, request: EvaluationRequest, to: Destination) -> Admission:
+    def _admission(self, entry: IngressEntry, request: EvaluationRequest, to: Destination, context: str) -> Admission:
         rules = self._policy.tenants[to.tenant]
         granted = authorize(request, rules, self._settings.limits)
         lane = route(request, trusted=rules.trusted, timeout=granted["timeout"])
         payload = {name: value for name in _PAYLOAD if (value := getattr(request, name))}
         payload |= granted | {"reply_to": to.reply_to, "stream": to.stream}
-        context = request.traceparent or new_traceparent(self._settings.telemetry.traces_sample)
         attempts = int(granted["max_attempts"])
         if not self._tracer.wants(context):
             return Admission(entry, to, lane, codec.encode(payload), context, attempts)
@@ -130,8 +135,15 @@ class Intake:
             REQUESTS.add(1, decision.to.tenant, answer[0].decode())
             if isinstance(decision, Rejection):
                 log.info("request rejected", extra={"evaluation_id": decision.to.id, "reason": decision.result.error})
+                self._trace_rejection(decision, answer[0])
             elif isinstance(decision, TracedAdmission) and answer[0] == b"admitted":
                 self._trace(decision)
+
+    def _trace_rejection(self, done: Rejection, answer: bytes) -> None:
+        if answer == b"rejected":
+            to, entry = done.to, done.entry
+            facts = (entry.stream, entry.entry_id, to.tenant, to.id, "rejected")
+            self._tracer.ended_unrun(done.result.traceparent, *facts)
 
     def _trace(self, done: TracedAdmission) -> None:
         to, entry = done.to, done.entry

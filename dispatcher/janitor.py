@@ -15,6 +15,7 @@ from executor.keys import DISPATCHERS, WORKERS, Keys
 from executor.outage import Outage
 from executor.streams.upkeep import Upkeep
 from executor.telemetry import LAG_REPAIRS, QUEUE_DEPTH, RESCUES
+from executor.tracing import Tracer
 
 log = logging.getLogger("dispatcher")
 
@@ -28,7 +29,14 @@ class Janitor:
     """Looks after the lanes and ingress streams of one cell."""
 
     def __init__(
-        self, upkeep: Upkeep, keys: Keys, ingress: list[str], interval: float, outage: Outage, on_load: OnLoad
+        self,
+        upkeep: Upkeep,
+        keys: Keys,
+        ingress: list[str],
+        interval: float,
+        outage: Outage,
+        on_load: OnLoad,
+        tracer: Tracer,
     ) -> None:
         self._upkeep = upkeep
         self._keys = keys
@@ -36,6 +44,7 @@ class Janitor:
         self._interval = interval
         self._outage = outage
         self._on_load = on_load
+        self._tracer = tracer
 
     async def serve(self) -> None:
         """Make a pass every interval until cancelled."""
@@ -69,8 +78,11 @@ class Janitor:
 
     async def _rescue(self, lane: str) -> None:
         for entry_id, tenant, evaluation_id in await self._upkeep.expired(lane, _BATCH):
-            answer = await self._upkeep.rescue(lane, entry_id, tenant, evaluation_id)
+            answer, known = await self._upkeep.rescue(lane, entry_id, tenant, evaluation_id)
             RESCUES.add(1, lane, answer)
             if answer in ("requeued", "lost"):
                 facts = {"lane": lane, "evaluation_id": evaluation_id, "tenant": tenant, "answer": answer}
                 log.warning("a lease ran out", extra=facts)
+            if answer == "lost":
+                stream = self._keys.requests(tenant)
+                self._tracer.ended_unrun(known.traceparent, stream, known.entry_id, tenant, evaluation_id, answer)

@@ -9,10 +9,12 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 
 from dispatcher.intake import Intake
 from dispatcher.janitor import Janitor, OnLoad
+from dispatcher.pods import PhasesOf, PodStarts
 from dispatcher.policy import Policy
 from dispatcher.routing import lanes
 from executor.errors import ExecutorError
@@ -22,6 +24,7 @@ from executor.outage import Outage
 from executor.settings import Settings, own_name, server_url
 from executor.streams.ingress import Ingress
 from executor.streams.server import Cell, close_quietly, ensure_groups
+from executor.streams.starts import Starts
 from executor.streams.upkeep import Upkeep
 from executor.tracing import Tracer
 
@@ -35,7 +38,17 @@ class Dispatcher:
         ready: set once requests are read.
     """
 
-    def __init__(self, settings: Settings, policy: Policy, on_load: OnLoad = lambda _: None) -> None:
+    def __init__(
+        self, settings: Settings, policy: Policy, *, on_load: OnLoad | None = None, phases_of: PhasesOf | None = None
+    ) -> None:
+        """Make a dispatcher.
+
+        Args:
+            settings: of the process.
+            policy: what tenants may do.
+            on_load: is told how busy each worker is.
+            phases_of: knows the pods of workers; without it traces say nothing of them.
+        """
         self._settings = settings
         self._cell = Cell(server_url(settings.server), settings.server, settings.delivery)
         self._streams = [self._cell.keys.requests(tenant) for tenant in policy.tenants]
@@ -46,7 +59,14 @@ class Dispatcher:
         self._intake = Intake(self._ingress, settings, policy, self._outage, self._tracer)
         interval = settings.dispatcher.janitor_interval
         upkeep = Upkeep(self._cell)
-        self._janitor = Janitor(upkeep, self._cell.keys, self._streams, interval, Outage("janitor"), on_load)
+        self._janitor = Janitor(
+            upkeep, self._cell.keys, self._streams, interval, Outage("janitor"), on_load or _nobody, self._tracer
+        )
+        self._pods: PodStarts | None = None
+        if phases_of is not None and self._tracer.enabled:
+            self._pods = PodStarts(
+                Starts(self._cell.keys, self._cell.channel("starts")), phases_of, self._tracer, Outage("pods")
+            )
         self._health = HealthServer(settings.telemetry, self._unready)
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
@@ -85,6 +105,8 @@ class Dispatcher:
             group.create_task(self._intake.serve(), name="intake")
             group.create_task(self._janitor.serve(), name="janitor")
             group.create_task(self._take_over(), name="take-over")
+            if self._pods is not None:
+                group.create_task(self._pods.serve(), name="pods")
 
     async def _prepare(self) -> None:
         """Groups at 0 before anything is added: what KEDA's lag needs to be exact."""
@@ -110,3 +132,7 @@ class Dispatcher:
 
     def _unready(self) -> str:
         return self._outage.reason or ("" if self.ready.is_set() else "starting")
+
+
+def _nobody(_busy: Mapping[str, int]) -> None:
+    """Nobody is told."""

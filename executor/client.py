@@ -231,7 +231,12 @@ class Client:
 
     async def cancel(self, evaluation_id: str) -> tuple[str, str]:
         """Take an evaluation back: (`cancelled` | `cancelling` | `done` | `unknown`, worker or outcome)."""
-        return await self._caller.cancel(self._tenant, evaluation_id)
+        word, more, known = await self._caller.cancel(self._tenant, evaluation_id)
+        if word == "cancelled":
+            stream = self._cell.keys.requests(self._tenant)
+            facts = (known.entry_id, self._tenant, evaluation_id, word)
+            self._tracer.ended_unrun(known.traceparent, stream, *facts)
+        return word, more
 
     async def stream(self, evaluation_id: str, cursor: str = "0-0") -> AsyncIterator[Chunk]:
         """Live output from a cursor to the end."""

@@ -73,6 +73,10 @@ class Keys:
         """Exists while a worker is alive (string with a TTL)."""
         return f"{self.prefix}:heartbeat:{worker}"
 
+    def starts(self) -> str:
+        """Notes of workers that began while work waited for them (list with a TTL), for traces."""
+        return f"{self.prefix}:starts"
+
     def control(self, worker: str) -> str:
         """Pub/sub channel on which a worker hears of cancels."""
         return f"{self.prefix}:control:{worker}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from executor.errors import Misconfigured
 
 _SECONDS: Final = 10.0
 """One answer of the API server."""
+_WATCH_SECONDS: Final = 300
+"""One watch; then it is asked for anew."""
+_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,18 @@ class Reply:
     def good(self) -> bool:
         """Whether the body is the object asked for."""
         return 200 <= self.status < 300
+
+
+class WatchEnded(Exception):
+    """A watch was refused or broke; carries why."""
+
+
+def in_this_pod() -> tuple[str, Any] | None:
+    """Namespace and client for a program that runs in a pod with a token; None anywhere else."""
+    try:
+        return _NAMESPACE.read_text().strip(), connect()
+    except (OSError, Misconfigured):
+        return None
 
 
 def connect() -> Any:
@@ -62,8 +79,7 @@ def ask(api: Any, path: str, body: Any = None, *, patch: bool = False) -> Reply:
     from kubernetes import client  # noqa: PLC0415 as above
     from urllib3.exceptions import HTTPError  # noqa: PLC0415 as above
 
-    headers = {"Accept": "application/json", "Content-Type": "application/json"}
-    headers |= {found["key"]: found["value"] for found in api.configuration.auth_settings().values()}
+    headers = _headers(api)
     method, url = "GET" if body is None else "POST", api.configuration.host + path
     if patch:
         method, headers["Content-Type"] = "PATCH", "application/merge-patch+json"
@@ -75,6 +91,45 @@ def ask(api: Any, path: str, body: Any = None, *, patch: bool = False) -> Reply:
     except (HTTPError, OSError) as error:
         status, raw = 0, str(error)
     return Reply(status, _parsed(raw) if 200 <= status < 300 else _message(raw))
+
+
+def watch(api: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What happens to the objects of a list, beginning with those that are there; ends after some minutes.
+
+    Args:
+        api: what `connect` returned.
+        path: of the list, with a `?` and its query.
+
+    Yields:
+        The kind (`ADDED`, `MODIFIED`, `DELETED`) and the object.
+
+    Raises:
+        WatchEnded: refused, broken, or told to start anew.
+    """
+    from kubernetes import client  # noqa: PLC0415 as above
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415 as above
+
+    url = f"{api.configuration.host}{path}&watch=1&timeoutSeconds={_WATCH_SECONDS}"
+    patience = (_SECONDS, _WATCH_SECONDS + _SECONDS)
+    try:
+        response = api.rest_client.request(
+            "GET", url, headers=_headers(api), _preload_content=False, _request_timeout=patience
+        )
+        for line in response:
+            event = _parsed(line)
+            if event.get("type") == "ERROR":
+                raise WatchEnded(str(event["object"].get("message", event["object"])))
+            if event.get("type") in ("ADDED", "MODIFIED", "DELETED"):
+                yield event["type"], event["object"]
+    except client.ApiException as error:
+        raise WatchEnded(f"{error.status}: {_message(error.body or error.reason)}") from error
+    except (HTTPError, OSError) as error:
+        raise WatchEnded(str(error)) from error
+
+
+def _headers(api: Any) -> dict[str, str]:
+    headers = {"Accept": "application/json", "Content-Type": "application/json"}
+    return headers | {found["key"]: found["value"] for found in api.configuration.auth_settings().values()}
 
 
 def _parsed(raw: Any) -> Any:

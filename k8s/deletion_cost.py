@@ -11,16 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Final
 
-from executor.errors import Misconfigured
-from k8s.cluster import Reply, ask, connect
+from k8s.cluster import Reply, ask, in_this_pod
 
 log = logging.getLogger("dispatcher")
 
 ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
-_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _EVERY: Final = 5.0
 """Seconds between two rounds, however often the numbers change: each change is a write to the API server."""
 
@@ -59,11 +56,10 @@ class DeletionCost:
                 log.warning("a pod's deletion cost was not written", extra={"pod": pod, "reason": reply.body})
 
 
-def in_this_pod() -> DeletionCost | None:
+def of_this_pod() -> DeletionCost | None:
     """For a program that runs in a pod with a token; None anywhere else."""
-    try:
-        namespace = _NAMESPACE.read_text().strip()
-        api = connect()
-    except (OSError, Misconfigured):
+    found = in_this_pod()
+    if found is None:
         return None
+    namespace, api = found
     return DeletionCost(namespace, lambda path, body: ask(api, path, body, patch=True))

@@ -27,7 +27,7 @@ _OWN_NEEDS: Final = (
 )
 _DISPATCHER_NEEDS: Final = (
     *((verb, "", "pods") for verb in ("get", "list", "watch", "patch")),
-    *((verb, "batch", "jobs") for verb in ("get", "list")),
+    *((verb, "batch", "jobs") for verb in ("get", "list", "watch")),
 )
 
 

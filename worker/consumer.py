@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from executor.errors import ExecutorError, GroupMissing, PermanentError, WorkerBroken
 from executor.outage import Outage
@@ -20,7 +21,7 @@ from executor.tracing import Tracer, now_ns
 from worker.attempt import Attempt
 from worker.keepers import Keepers
 from worker.output import LiveOutput
-from worker.spans import trace_attempt
+from worker.spans import Seen, trace_attempt
 
 log = logging.getLogger("worker")
 
@@ -35,6 +36,7 @@ class Consumer:
         draining: whether no more work is taken.
         last_active: loop time at which the last evaluation ended, or the worker started.
         claimed: called after each successful claim.
+        began_ns: when this process did, wall clock, until a trace has told of it; 0 when none is to.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Consumer:
         self.draining = False
         self.last_active = asyncio.get_running_loop().time()
         self.claimed: Callable[[], None] = lambda: None
+        self.began_ns = 0
 
     @property
     def busy(self) -> int:
@@ -170,6 +173,7 @@ class Consumer:
         lease = await self._claim(entry)
         if lease is None:
             return None
+        seen = Seen(self.began_ns, read_ns, now_ns(), 0)
         attempt = self._make_attempt(lease)
         self.running[entry.entry_id] = attempt
         self.claimed()
@@ -179,14 +183,14 @@ class Consumer:
             result = await self._run(attempt)
             if attempt.was_stopped_for_its_lease(result):
                 return None
-            return await self._commit(attempt, result, read_ns, last=last)
+            return await self._commit(attempt, result, seen, last=last)
         except WorkerBroken as error:
             log.warning("an attempt failed the platform", extra={"evaluation_id": entry.id, "error": str(error)})
             if lease.attempt < attempt.payload["max_attempts"]:
                 await self._give_back(entry, lease.generation)
                 return None
             reason = str(error)
-            following = await self._commit(attempt, attempt.lost(reason), read_ns, last=last)
+            following = await self._commit(attempt, attempt.lost(reason), seen, last=last)
             await self._outage.outlast(lambda: self._lane.bury(entry, reason))
             return following
         finally:
@@ -213,10 +217,8 @@ class Consumer:
         finally:
             await live.close()
 
-    async def _commit(
-        self, attempt: Attempt, result: EvaluationResult, read_ns: int, *, last: bool
-    ) -> LaneEntry | None:
-        ended_ns = now_ns()
+    async def _commit(self, attempt: Attempt, result: EvaluationResult, seen: Seen, *, last: bool) -> LaneEntry | None:
+        seen = seen._replace(ended_ns=now_ns())
         fetch = 0 if last or self.draining else 1
         committed, entries = await self._outage.outlast(
             lambda: self._commit_in_group(attempt, result, fetch=fetch, leave=last)
@@ -228,11 +230,17 @@ class Consumer:
             STALE_COMMITS.add(1, self._name)
             log.warning("a commit came too late and was refused", extra={"evaluation_id": result.id})
         if self._tracer.wants(attempt.lease.entry.traceparent):
-            times = attempt.payload.get("times")
-            trace_attempt(
-                self._tracer, self._name, attempt.lease, times, result, read_ns, ended_ns, committed=committed
-            )
+            await self._trace(attempt, result, seen, committed=committed)
         return entries[0] if entries else None
+
+    async def _trace(self, attempt: Attempt, result: EvaluationResult, seen: Seen, *, committed: bool) -> None:
+        times = attempt.payload.get("times")
+        start = trace_attempt(self._tracer, self._name, attempt.lease, times, result, seen, committed=committed)
+        if committed:
+            self.began_ns = 0
+        if start is not None:
+            with suppress(ExecutorError):  # a trace without the phases of a pod is no reason to fail
+                await self._lane.tell(start)
 
     async def _commit_in_group(
         self, attempt: Attempt, result: EvaluationResult, *, fetch: int, leave: bool

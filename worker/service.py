@@ -24,7 +24,7 @@ from executor.streams.channel import listen
 from executor.streams.lane import Lane, Lease, Registration
 from executor.streams.server import Cell, close_quietly
 from executor.telemetry import STARTUP_SECONDS
-from executor.tracing import Tracer
+from executor.tracing import Tracer, now_ns
 from worker.attempt import Attempt
 from worker.consumer import Consumer
 from worker.keepers import Keepers
@@ -59,6 +59,8 @@ class Worker:
         self._tracer = Tracer("executor-worker", settings.telemetry.traces, self._id)
         self.consumer = Consumer(self._lane, self._slots, keepers, self._attempt, self._outage, self._tracer)
         self.consumer.claimed = self._on_claim
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_start()
+        self.consumer.began_ns = now_ns() - round(age * 1e9)
         self._health = HealthServer(settings.telemetry, self._unready)
         self._stop = asyncio.Event()
         self._started = False

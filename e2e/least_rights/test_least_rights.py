@@ -15,6 +15,7 @@ DISPATCHER = {
     ("pods", "patch"),
     ("jobs", "get"),
     ("jobs", "list"),
+    ("jobs", "watch"),
 }
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
 KINDS = ("pods", "jobs", "secrets", "configmaps", "deployments", "scaledjobs", "serviceaccounts")

@@ -10,7 +10,7 @@ from executor.result import EvaluationResult
 from executor.streams.channel import Command
 from executor.streams.scripts import run
 from executor.streams.server import Cell
-from executor.streams.upkeep import destination
+from executor.streams.upkeep import Known, look_up
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 """Entry id and fields."""
@@ -56,19 +56,26 @@ class Caller:
         values = await self._commands.call("HMGET", self._cell.keys.record(tenant, evaluation_id), *names)
         return {name: value.decode() for name, value in zip(names, values, strict=True) if value}
 
-    async def cancel(self, tenant: str, evaluation_id: str) -> tuple[str, str]:
+    async def cancel(self, tenant: str, evaluation_id: str) -> tuple[str, str, Known]:
         """Take an evaluation back.
 
         Returns:
-            (`cancelled`, ""), (`cancelling`, worker), (`done`, outcome) or (`unknown`, "").
+            (`cancelled`, ""), (`cancelling`, worker), (`done`, outcome) or (`unknown`, ""); and what was known of it.
         """
-        to = await destination(self._cell, self._commands, tenant, evaluation_id)
+        known = await look_up(self._cell, self._commands, tenant, evaluation_id)
+        if not known.state:
+            return "unknown", "", known  # the script might find it already, and not know where to reply
+        to = known.to
         result = EvaluationResult(
-            id=evaluation_id, tenant=tenant, outcome=Outcome.CANCELLED, error="cancelled before it ran"
+            id=evaluation_id,
+            tenant=tenant,
+            outcome=Outcome.CANCELLED,
+            error="cancelled before it ran",
+            traceparent=known.traceparent,
         )
         args = [*to.args(self._cell.delivery), self._cell.keys.control(""), *result.to_fields()]
         word, *more = await run(self._commands, "cancel", to.keys(self._cell.keys), args)
-        return word.decode(), more[0].decode() if more else ""
+        return word.decode(), more[0].decode() if more else "", known
 
 
 def _pairs(flat: Any) -> dict[bytes, bytes]:

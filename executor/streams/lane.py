@@ -11,6 +11,7 @@ from executor.keys import WORKERS
 from executor.result import EvaluationResult
 from executor.streams.scripts import run
 from executor.streams.server import Cell, ensure_groups
+from executor.streams.starts import Starts, WorkerStart
 from executor.streams.terminal import Destination
 
 
@@ -68,6 +69,7 @@ class Lane:
         self._reader = cell.channel("lane-reader")
         self._reader_id = 0
         self._commands = cell.channel("lane")
+        self._starts = Starts(cell.keys, self._commands)
 
     async def ensure(self) -> None:
         """Make the lane's group if it is not there, and learn which connection `wake` is about."""
@@ -160,6 +162,10 @@ class Lane:
             "XADD", self._cell.keys.dead(), "MAXLEN", "~", self._cell.delivery.dead_cap, "*", *facts
         )
         await self._commands.call("XACK", self._stream, WORKERS, entry.entry_id)
+
+    async def tell(self, start: WorkerStart) -> None:
+        """Leave a note of this worker's start, for the trace."""
+        await self._starts.tell(start)
 
     async def leave(self) -> bool:
         """Deregister; True when the consumer is gone too, False when it still holds entries."""

@@ -13,7 +13,9 @@ The tree of one evaluation:
         ├── dispatch      that read to the decision
         ├── attempt       time of the attempts before this one, which left no result
         ├── queue         the decision (or the requeue) to the worker's read
-        ├── claim         that read to the start of the code
+        │   └── ...       what a wait for a worker's start was made of (dispatcher/pods.py)
+        ├── claim         that read to the lease
+        ├── sandbox.start the wait for a child or its container, where there was one
         ├── run           the code; links to `attempt` when there was one
         └── commit        its end to the committed result
 
@@ -184,6 +186,28 @@ class Tracer:
         context = context or span_context(parent, secrets.token_hex(8))
         self._outbox.put(Span(name, context, parent, start_ns, end_ns, attributes or {}, kind, error, link))
         return context
+
+    def ended_unrun(
+        self, traceparent: str, destination: str, entry_id: str, tenant: str, evaluation_id: str, outcome: str
+    ) -> None:
+        """Record the `evaluate` of an evaluation that no worker ended: rejected, cancelled in the queue, or lost.
+
+        Args:
+            traceparent: that its messages carry.
+            destination: ingress stream.
+            entry_id: of its entry there, which is when it began; without one nothing is recorded.
+            tenant: of the evaluation.
+            evaluation_id: of the evaluation.
+            outcome: how it ended, now.
+        """
+        if not entry_id or not self.wants(traceparent):
+            return
+        whole = evaluation_context(traceparent, tenant, evaluation_id)
+        facts = messaging("process", "evaluate", destination, entry_id, tenant, evaluation_id)
+        facts["executor.outcome"] = outcome
+        end, error = now_ns(), "" if outcome == "cancelled" else outcome
+        start = min(entry_ns(entry_id), end)
+        self.span("evaluate", traceparent, start, end, facts, context=whole, kind="consumer", error=error)
 
     def close(self) -> None:
         """Send what is recorded; waits two seconds at most."""

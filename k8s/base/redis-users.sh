@@ -20,13 +20,13 @@ scripts='+evalsha +eval'
 
 # Lane work: claim, renew, commit, emit, hand back, leave. Only lanes differ.
 work="$connect $scripts $terminal +hincrby +set +del +xclaim +xreadgroup +xgroup|create +xgroup|delconsumer"
-work="$work +client|unblock +subscribe +unsubscribe"
+work="$work +client|unblock +subscribe +unsubscribe +rpush +ltrim"
 kept='~executor:eval:* ~executor:result:* ~executor:results ~executor:reply:* ~executor:output:* ~executor:dead'
-registry='~executors ~executor:heartbeat:*'
+registry='~executors ~executor:heartbeat:* ~executor:starts'
 
 cat <<USERS
 user default off
-user dispatcher on >$(password "$DISPATCHER_URL") resetchannels -@all $connect $scripts $terminal +del +scan +xlen +xrange +xtrim +xinfo|groups +xinfo|stream +xreadgroup +xautoclaim +xgroup|create +xgroup|setid +xgroup|delconsumer ~executor:requests ~executor:requests:* ~executor:lane:* $kept $registry
+user dispatcher on >$(password "$DISPATCHER_URL") resetchannels -@all $connect $scripts $terminal +blpop +lpop +del +scan +xlen +xrange +xtrim +xinfo|groups +xinfo|stream +xreadgroup +xautoclaim +xgroup|create +xgroup|setid +xgroup|delconsumer ~executor:requests ~executor:requests:* ~executor:lane:* $kept $registry
 user worker on >$(password "$WORKER_URL") resetchannels &executor:control:* -@all $work ~executor:lane:warm.* $kept $registry
 user agent on >$(password "$AGENT_URL") resetchannels &executor:control:* -@all $work ~executor:lane:job.* $kept $registry
 user scaler on >$SCALER_PASSWORD resetchannels -@all +auth +hello +ping +info +select +client|setname +client|setinfo +quit +xinfo|groups +xlen +xpending %R~executor:lane:*

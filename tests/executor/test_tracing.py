@@ -28,7 +28,7 @@ from executor.tracing import (
     span_context,
 )
 from tests.support.wait import wait_until
-from worker.spans import trace_attempt
+from worker.spans import Seen, trace_attempt
 
 CALLER = f"00-{'ab' * 16}-{'cd' * 8}-01"
 
@@ -120,7 +120,8 @@ def test_an_attempt_whose_commit_was_refused_is_below_what_the_next_one_records_
     for attempt in (1, 2):
         lease = Lease(entry, attempt, attempt, 5.0, b"")
         committed = attempt == 2
-        trace_attempt(tracer, "warm.python", lease, None, result, now_ns(), now_ns(), committed=committed)
+        seen = Seen(0, now_ns(), now_ns(), now_ns())
+        trace_attempt(tracer, "warm.python", lease, None, result, seen, committed=committed)
     tracer.close()
 
     spans = _spans(tmp_path / "spans")

@@ -119,3 +119,14 @@ async def test_the_blocking_face_does_the_same(stack: Stack) -> None:
             return client.run("print(1)").stdout, [chunk.text for chunk in handle.stream()]
 
     assert await asyncio.to_thread(use) == ("1\n", ["live\n"])
+
+
+async def test_a_cancel_right_behind_the_request_is_answered_to_the_caller(stack: Stack) -> None:
+    await stack.dispatcher()
+
+    for _ in range(50):
+        reply_to = stack.cell.keys.reply("caller")
+        handle = await stack.client.submit("pass", reply_to=reply_to)
+        assert await handle.cancel() == ("cancelled", "")
+        replies = [(entry["id"], entry["outcome"]) for entry in await stack.stream(reply_to)]
+        assert (handle.id, "cancelled") in replies

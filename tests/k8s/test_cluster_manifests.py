@@ -100,7 +100,7 @@ def test_a_dispatcher_may_look_at_pods_and_jobs_and_mark_pods(objects: list[Mani
     allowed = {(kind, verb) for rule in role["rules"] for kind in rule["resources"] for verb in rule["verbs"]}
 
     pods = {("pods", verb) for verb in ("get", "list", "watch", "patch")}
-    assert allowed == pods | {("jobs", "get"), ("jobs", "list")}
+    assert allowed == pods | {("jobs", verb) for verb in ("get", "list", "watch")}
     assert not _of_kind(objects, "ClusterRole", "ClusterRoleBinding")
 
 

@@ -71,4 +71,4 @@ async def test_a_refusal_is_told_and_costs_nothing_else(at_once: None, caplog: p
 
 
 def test_there_is_none_outside_a_pod() -> None:
-    assert deletion_cost.in_this_pod() is None
+    assert deletion_cost.of_this_pod() is None

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dispatcher.pods import PhasesOf
 from dispatcher.policy import Policy, trusting_policy
 from dispatcher.service import Dispatcher
 from executor.client import Client
@@ -50,9 +51,9 @@ class Stack:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._dispatchers: list[tuple[Dispatcher, asyncio.Task[None]]] = []
 
-    async def dispatcher(self, policy: Policy | None = None) -> Dispatcher:
+    async def dispatcher(self, policy: Policy | None = None, phases_of: PhasesOf | None = None) -> Dispatcher:
         """Start a dispatcher in this process."""
-        program = Dispatcher(self.settings, policy or trusting_policy())
+        program = Dispatcher(self.settings, policy or trusting_policy(), phases_of=phases_of)
         self._dispatchers.append((program, asyncio.create_task(program.run())))
         await asyncio.wait_for(program.ready.wait(), 20)
         return program
@@ -91,6 +92,10 @@ class Stack:
 
         await wait_until(there, f"a result of {evaluation_id}", seconds)
         return found
+
+    async def has_state(self, evaluation_id: str, state: str) -> bool:
+        """Whether an evaluation is `queued`, `running` or `done`."""
+        return (await self.hash(self.cell.keys.record("default", evaluation_id))).get("state") == state
 
     async def hash(self, key: str) -> dict[str, str]:
         """HGETALL as text."""

@@ -19,7 +19,7 @@ if reply_key and not holds(reply_key, 'stream') then
   return {'reply_type'}
 end
 redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'state', 'queued', 'attempt', 0, 'generation', 0,
-  'queued_at', now_ms(), 'traceparent', ARGV[10], unpack(rest(ARGV, 12)))
+  'entry', entry, 'queued_at', now_ms(), 'traceparent', ARGV[10], unpack(rest(ARGV, 12)))
 redis.call('PEXPIRE', KEYS[1], ARGV[11])
 local added = redis.call('XADD', KEYS[5], '*', 'id', id, 'tenant', tenant, 'attempt', 1, 'traceparent', ARGV[10])
 redis.call('XACK', KEYS[6], group, entry)
