@@ -106,7 +106,7 @@ class Intake:
 
     def _admission(self, entry: IngressEntry, request: EvaluationRequest, to: Destination, context: str) -> Admission:
         rules = self._policy.tenants[to.tenant]
-        granted = authorize(request, rules, self._settings.limits)
+        granted = authorize(request, rules, self._settings.limits, self._policy.classes)
         lane = route(request, trusted=rules.trusted, timeout=granted["timeout"])
         payload = {name: value for name in _PAYLOAD if (value := getattr(request, name))}
         payload |= granted | {"reply_to": to.reply_to, "stream": to.stream}

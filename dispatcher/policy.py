@@ -7,13 +7,18 @@
         max_memory: 2147483648
         templates: [python]
         classes: [cpu]
+    classes:
+      high-memory:
+        memory: 8589934592    # bytes; what an evaluation of this class gets when it asks for nothing, and at most
 
-A tenant that is not in the file has no ingress stream that is read.
+A tenant that is not in the file has no ingress stream that is read. A class that is not in it has the defaults.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, TypeVar
 
 import yaml
@@ -21,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from executor.errors import InvalidField, Misconfigured
 from executor.keys import DEFAULT_TENANT, TENANT_PATTERN
-from executor.request import EvaluationRequest
+from executor.request import CLASSES, EvaluationRequest, ResourceClass
 from executor.settings import MIB, LimitSettings
 
 N = TypeVar("N", int, float)
@@ -43,7 +48,15 @@ class TenantPolicy(BaseModel):
     max_output: Annotated[int, Field(ge=1024)] = 16 * MIB
     max_attempts: Annotated[int, Field(ge=1)] = 10
     templates: list[str] = list(TEMPLATES)
-    classes: list[str] = ["cpu"]
+    classes: list[ResourceClass] = ["cpu"]
+
+
+class ClassPolicy(BaseModel):
+    """What the machines of a class hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    memory: Annotated[int, Field(ge=16 * MIB)]
 
 
 class Policy(BaseModel):
@@ -52,6 +65,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     tenants: dict[str, TenantPolicy] = {DEFAULT_TENANT: TenantPolicy()}
+    classes: dict[ResourceClass, ClassPolicy] = {}
 
     @field_validator("tenants")
     @classmethod
@@ -66,7 +80,7 @@ class Policy(BaseModel):
 
 def trusting_policy() -> Policy:
     """One trusted tenant `default`: what `executor up` gives the person at the keyboard."""
-    return Policy(tenants={DEFAULT_TENANT: TenantPolicy(trusted=True)})
+    return Policy(tenants={DEFAULT_TENANT: TenantPolicy(trusted=True, classes=list(CLASSES))})
 
 
 def load_policy(path: str) -> Policy:
@@ -87,8 +101,13 @@ def load_policy(path: str) -> Policy:
         raise Misconfigured(f"EXECUTOR_POLICY: {path}: {where}: {first['msg']}") from None
 
 
-def authorize(request: EvaluationRequest, tenant: TenantPolicy, limits: LimitSettings) -> dict[str, float | int]:
-    """Check a request against its tenant's rules.
+def authorize(
+    request: EvaluationRequest,
+    tenant: TenantPolicy,
+    limits: LimitSettings,
+    classes: Mapping[ResourceClass, ClassPolicy] = MappingProxyType({}),
+) -> dict[str, float | int]:
+    """Check a request against its tenant's rules and what its class holds.
 
     Returns:
         Every limit filled in: timeout, cpu (s), memory, output (bytes), processes, max_attempts.
@@ -98,7 +117,7 @@ def authorize(request: EvaluationRequest, tenant: TenantPolicy, limits: LimitSet
     """
     _among("template", request.template, [name for name in tenant.templates if name in TEMPLATES])
     _among("pool", request.pool or request.template, list(TEMPLATES))
-    _among("class", request.resource_class, tenant.classes)
+    _among("class", request.resource_class, list(tenant.classes))
     if request.code is not None and len(request.code.encode()) > limits.code:
         raise InvalidField("code", f"{len(request.code.encode())} bytes, at most {limits.code} are taken")
     highest = min(tenant.max_timeout, limits.max_timeout)
@@ -107,11 +126,26 @@ def authorize(request: EvaluationRequest, tenant: TenantPolicy, limits: LimitSet
     return {
         "timeout": timeout,
         "cpu": _within("limits.cpu", asked.cpu, timeout, highest),
-        "memory": _within("limits.memory", asked.memory, limits.memory, tenant.max_memory),
+        "memory": _memory(request, tenant, limits, classes),
         "processes": _within("limits.processes", asked.processes, limits.processes, tenant.max_processes),
         "output": _within("limits.output", asked.output, limits.output, tenant.max_output),
         "max_attempts": _within("max_attempts", request.max_attempts, limits.max_attempts, tenant.max_attempts),
     }
+
+
+def _memory(
+    request: EvaluationRequest,
+    tenant: TenantPolicy,
+    limits: LimitSettings,
+    classes: Mapping[ResourceClass, ClassPolicy],
+) -> int:
+    asked, own = request.limits.memory, classes.get(request.resource_class)
+    if own is not None and asked is not None and own.memory < asked <= tenant.max_memory:
+        larger = [name for name in tenant.classes if name in classes and classes[name].memory >= asked]
+        fix = f"; use class {larger[0]}" if larger else ""
+        has = f"what class {request.resource_class} has: {own.memory}"
+        raise InvalidField("limits.memory", f"{asked} is above {has}{fix}")
+    return _within("limits.memory", asked, own.memory if own else limits.memory, tenant.max_memory)
 
 
 def _among(field: str, value: str, allowed: list[str]) -> None:

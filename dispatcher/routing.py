@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from executor.keys import job_lane, warm_lane
-from executor.request import EvaluationRequest
+from executor.request import CLASSES, EvaluationRequest
 
 WARM_SECONDS: Final = 30.0
 """Work expected to take this long or longer does not hold a warm slot."""
@@ -31,4 +31,4 @@ def route(request: EvaluationRequest, *, trusted: bool, timeout: float) -> str:
 
 def lanes() -> list[str]:
     """Every lane that requests can be routed to in this version."""
-    return [warm_lane("python"), job_lane("cpu")]
+    return [warm_lane("python"), *map(job_lane, CLASSES)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -37,6 +37,8 @@ _DEEPEST: Final = 64
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+ResourceClass = Literal["cpu", "high-memory", "gpu"]
+CLASSES: Final[tuple[ResourceClass, ...]] = get_args(ResourceClass)
 TRACEPARENT: Final = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
 
 
@@ -80,7 +82,7 @@ class EvaluationRequest(BaseModel):
     limits: Limits = Limits()
     expected_duration: Seconds | None = None
     """What routing goes by; default: the timeout."""
-    resource_class: Annotated[Literal["cpu", "gpu", "high-memory"], Field(alias="class")] = "cpu"
+    resource_class: Annotated[ResourceClass, Field(alias="class")] = "cpu"
     isolation: Literal["process", "contained", "strong"] = "process"
     """Least level of isolation."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -232,10 +234,8 @@ def _refuse_unsupported(values: Mapping[str, Any]) -> None:
     for name in _LIMITS_NOT_SUPPORTED_YET:
         if isinstance(limits, Mapping) and limits.get(name) is not None:
             raise InvalidField(f"limits.{name}", "not supported yet")
-    classes, walls = ("gpu", "high-memory"), ("contained", "strong")
-    for name, value in (("class", classes), ("resource_class", classes), ("isolation", walls)):
-        if isinstance(values.get(name), str) and values[name] in value:
-            raise InvalidField(name, f"{values[name]}: not supported yet")
+    if values.get("isolation") in ("contained", "strong"):
+        raise InvalidField("isolation", f"{values['isolation']}: not supported yet")
 
 
 def _unpacked(raw: bytes) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Renders a kustomization directory: the part of kustomize that overlays of custom resources need.
 
-Read are `resources` (files and directories) and `patches` with a `path` and an optional `target`, in order. A
-custom resource has no merge schema, so kustomize applies JSON merge patches (RFC 7386): mappings merge, null
-deletes, everything else, lists included, is replaced. Fields that could not change how a lane scales are skipped;
-any other is refused rather than silently left out. A test compares the result with `kubectl kustomize`.
+Read are `resources` (files and directories), `patches` with a `path` and an optional `target`, in order, and
+`nameSuffix`. A patch that is a list is a JSON patch (RFC 6902). A custom resource has no merge schema, so of any other
+kustomize makes a JSON merge patch (RFC 7386): mappings merge, null deletes, everything else, lists included, is
+replaced. Fields that could not change how a lane scales are skipped; any other is refused rather than silently left
+out. A test compares the result with `kubectl kustomize`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import jsonpatch
 import yaml
 
 from keda.fields import ManifestError, Node
@@ -78,7 +80,7 @@ def _render(directory: Path, above: tuple[Path, ...]) -> list[Resource]:
     if file.resolve() in above:
         raise ManifestError(str(file), "resources", "includes itself; break the circle")
     kustomization = _single(file)
-    kustomization.only("resources", "patches", *HARMLESS)
+    kustomization.only("resources", "patches", "nameSuffix", *HARMLESS)
     resources: list[Resource] = []
     for entry in _listed(kustomization, "resources"):
         path = directory / entry.text()
@@ -88,6 +90,8 @@ def _render(directory: Path, above: tuple[Path, ...]) -> list[Resource]:
             resources += [Resource(document, (path,)) for document in _documents(path, entry)]
     for entry in _listed(kustomization, "patches"):
         resources = _patch(resources, entry, directory)
+    if (suffix := kustomization.get("nameSuffix")) is not None:
+        resources = [_renamed(resource, suffix.text()) for resource in resources]
     seen: set[tuple[str, str]] = set()
     for resource in resources:
         if (resource.kind, resource.name) in seen:
@@ -101,14 +105,16 @@ def _patch(resources: list[Resource], entry: Node, directory: Path) -> list[Reso
     named = entry.need("path")
     path = directory / named.text()
     patched = list(resources)
-    for document in _documents(path, named):
-        patch = Resource(document, (path,))
-        selector = _Selector.of(entry.get("target"), patch)
+    for document in _loaded(path, named):
+        operations = document if isinstance(document, list) else None
+        patch = Resource({} if operations else _mapping(document, path), (path,))
+        selector = _Selector.of(entry.need("target") if operations else entry.get("target"), patch)
         hits = [index for index, resource in enumerate(patched) if selector.matches(resource)]
         if not hits:
             patch.node.wrong("patches nothing; name the kind and metadata.name of a resource above, or its target")
         for index in hits:
-            patched[index] = _merged(patched[index], patch)
+            one = patched[index]
+            patched[index] = _edited(one, operations, path) if operations else _merged(one, patch)
     return patched
 
 
@@ -150,6 +156,20 @@ def _merged(resource: Resource, patch: Resource) -> Resource:
     return Resource(kept, resource.files + patch.files)
 
 
+def _edited(resource: Resource, operations: list[object], path: Path) -> Resource:
+    try:
+        document = jsonpatch.apply_patch(resource.document, operations)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError) as error:
+        raise ManifestError(str(path), "", f"does not fit {resource.kind} {resource.name}: {error}") from error
+    return Resource(document, (*resource.files, path))
+
+
+def _renamed(resource: Resource, suffix: str) -> Resource:
+    document = merge(resource.document, {"metadata": {"name": resource.name + suffix}})
+    assert isinstance(document, dict)
+    return Resource(document, resource.files)
+
+
 def _listed(kustomization: Node, name: str) -> Iterator[Node]:
     found = kustomization.get(name)
     return iter(()) if found is None else found.items()
@@ -163,13 +183,20 @@ def _single(file: Path) -> Node:
 
 
 def _documents(path: Path, named: Node) -> list[dict[str, object]]:
+    return [_mapping(document, path) for document in _loaded(path, named)]
+
+
+def _mapping(document: object, path: Path) -> dict[str, object]:
+    if not isinstance(document, dict):
+        raise ManifestError(str(path), "", "each document must be a mapping; only a patch may be a list")
+    return document
+
+
+def _loaded(path: Path, named: Node) -> list[object]:
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except OSError as error:
         named.wrong(f"cannot read {path}: {error.strerror}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ManifestError(str(path), "", f"is not YAML: {' '.join(str(error).split())}") from error
-    for document in documents:
-        if document is not None and not isinstance(document, dict):
-            raise ManifestError(str(path), "", "each document must be a mapping (a patch is a merge patch, no list)")
     return [document for document in documents if document is not None]

@@ -69,7 +69,7 @@ BAD: list[tuple[str, Fields, str]] = [
     ("reply_to elsewhere", {"code": "pass", "reply_to": "somebody:else"}, "reply_to"),
     ("reply_to is ingress", {"code": "pass", "reply_to": "executor:requests"}, "reply_to"),
     ("not supported yet", {"code": "pass", "priority": "1"}, "priority"),
-    ("class gpu", {"code": "pass", "class": "gpu"}, "class"),
+    ("class tpu", {"code": "pass", "class": "tpu"}, "class"),
     ("isolation strong", {"code": "pass", "isolation": "strong"}, "isolation"),
     ("garbage as request", {"request": b"\xc1garbage"}, "request"),
     ("empty request", {"request": b""}, "request"),
@@ -77,7 +77,7 @@ BAD: list[tuple[str, Fields, str]] = [
     ("request and code", {"request": packed(code="pass"), "code": "pass"}, "code"),
     ("lone surrogate in request", {"request": packed(code="\ud800")}, "request"),
     ("bytes in metadata", {"request": packed(code="pass", metadata={"a": b"\xff"})}, "metadata"),
-    ("class gpu by another name", {"request": packed(code="pass", resource_class="gpu")}, "resource_class"),
+    ("class tpu by another name", {"request": packed(code="pass", resource_class="tpu")}, "resource_class"),
 ]
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dispatcher.policy import Policy, TenantPolicy, authorize, load_policy, trusting_policy
+from dispatcher.policy import ClassPolicy, Policy, TenantPolicy, authorize, load_policy, trusting_policy
 from executor.errors import InvalidField, Misconfigured
-from executor.request import EvaluationRequest, from_map
+from executor.request import EvaluationRequest, ResourceClass, from_map
 from executor.settings import MIB, LimitSettings
 
 
@@ -131,6 +132,38 @@ def test_what_is_above_the_rules_names_its_field(values: dict[str, Any], field: 
 )
 def test_exactly_what_the_rules_allow_is_granted(values: dict[str, Any], name: str, granted: float) -> None:
     assert authorize(request_with(**values), RULES, LimitSettings())[name] == granted
+
+
+CLASSED: dict[ResourceClass, ClassPolicy] = {
+    "cpu": ClassPolicy(memory=64 * MIB),
+    "high-memory": ClassPolicy(memory=512 * MIB),
+}
+BOTH = TenantPolicy(max_memory=1024 * MIB, classes=["cpu", "high-memory"])
+
+
+@pytest.mark.parametrize(
+    ("values", "granted"),
+    [
+        pytest.param({}, 64 * MIB, id="all of its class"),
+        pytest.param({"class": "high-memory"}, 512 * MIB, id="all of a larger class"),
+        pytest.param({"class": "high-memory", "limits": {"memory": 100 * MIB}}, 100 * MIB, id="less"),
+    ],
+)
+def test_an_evaluation_gets_what_its_class_has(values: dict[str, Any], granted: int) -> None:
+    assert authorize(request_with(**values), BOTH, LimitSettings(), CLASSED)["memory"] == granted
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        pytest.param({"limits": {"memory": 65 * MIB}}, "class cpu has: 67108864; use class high-memory", id="larger"),
+        pytest.param({"limits": {"memory": 513 * MIB}}, "class cpu has: 67108864", id="none is large enough"),
+        pytest.param({"limits": {"memory": 1025 * MIB}}, "above the policy's 1.07374e+09", id="above the tenant's"),
+    ],
+)
+def test_more_than_a_class_has_is_refused_with_the_class_that_has_it(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidField, match=rf"^limits\.memory: .* {re.escape(said)}$"):
+        authorize(request_with(**values), BOTH, LimitSettings(), CLASSED)
 
 
 def test_what_a_request_leaves_out_is_the_setting() -> None:

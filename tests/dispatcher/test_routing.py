@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dispatcher.routing import WARM_SECONDS, lanes, route
-from executor.request import EvaluationRequest, from_map
+from executor.request import CLASSES, EvaluationRequest, from_map
 
 WARM, JOB = "warm.python", "job.cpu"
 
@@ -44,15 +44,15 @@ def test_the_edge_is_thirty_seconds() -> None:
 
 @pytest.mark.parametrize("resource_class", ["gpu", "high-memory"])
 def test_another_class_never_shares_a_pool(resource_class: str) -> None:
-    """The edge refuses such a request in this version; the rule already knows its lane."""
-    request = EvaluationRequest.model_validate({"code": "pass", "class": resource_class})
-
-    assert route(request, trusted=True, timeout=1.0) == f"job.{resource_class}"
+    assert route(request_with(**{"class": resource_class}), trusted=True, timeout=1.0) == f"job.{resource_class}"
 
 
 def test_every_lane_that_can_be_chosen_is_known() -> None:
     chosen = {
-        route(request_with(), trusted=trusted, timeout=timeout) for trusted in (True, False) for timeout in (1.0, 60.0)
+        route(request_with(**{"class": name}), trusted=trusted, timeout=timeout)
+        for name in CLASSES
+        for trusted in (True, False)
+        for timeout in (1.0, 60.0)
     }
 
     assert chosen == set(lanes())

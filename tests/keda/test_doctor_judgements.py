@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import yaml
 
 from keda.doctor.cluster import judge_cluster
 from keda.doctor.finding import Finding, Severity, version
 from keda.doctor.happenings import judge_happenings
 from keda.doctor.scaling import judge_scaling, lane_pairs, slots_of
 from keda.doctor.server import judge_server
+from keda.kustomize import render
 from keda.manifests import BASE
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 READY = {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Active", "status": "False", "message": "idle"}]}
 Facts = dict[str, Any]
+SHIPPED = render(BASE)
 
 
 def _ago(**span: float) -> str:
@@ -26,7 +28,7 @@ def _ago(**span: float) -> str:
 
 
 def _manifest(name: str) -> Any:
-    found = yaml.safe_load((BASE / name).read_text())
+    found: Any = copy.deepcopy(next(one.document for one in SHIPPED if one.name == name))
     found["metadata"]["namespace"] = "ns"
     return {**found, "status": READY}
 
@@ -50,9 +52,9 @@ def facts() -> Facts:
         "refused": {},
         "crds": ["scaledjobs", "scaledobjects", "triggerauthentications"],
         "operators": [_deployment("keda-operator", "ghcr.io/kedacore/keda:2.20.2")],
-        "scaledobjects": [_manifest("warm-python.yaml")],
-        "scaledjobs": [_manifest("job-cpu.yaml")],
-        "triggerauthentications": [_manifest("redis-auth.yaml")],
+        "scaledobjects": [_manifest("warm-python")],
+        "scaledjobs": [_manifest("job-cpu")],
+        "triggerauthentications": [_manifest("executor-redis")],
         "clustertriggerauthentications": [],
         "secrets": {"executor-redis": ["address", "password", "url", "username"]},
         "deployments": [_deployment("worker-warm-python"), _deployment("dispatcher")],

@@ -31,7 +31,7 @@ def job(strategy: Strategy, triggers: tuple[Trigger, ...] = LAG, spares: int = 0
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_shipped_manifest_starts_exactly_one_job_per_evaluation(seed: int) -> None:
-    _, shipped = load(BASE)
+    _, shipped, *_ = load(BASE)
     assert isinstance(shipped, ScaledJob)
 
     outcome = simulate(shipped, World(seed=seed), pending_until_claimed)

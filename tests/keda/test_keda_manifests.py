@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
+from dispatcher.policy import load_policy
 from executor.errors import Misconfigured
 from executor.keys import WORKERS, Keys, job_lane, warm_lane
+from executor.request import CLASSES
 from keda.expression import Formula
+from keda.kustomize import render
 from keda.manifests import BASE, LOCAL, ManifestError, load
 from keda.objects import (
     DEFAULT_SCALE_DOWN,
@@ -30,6 +34,7 @@ from keda.objects import (
     TriggerMode,
 )
 
+ROOT = Path(__file__).parents[2]
 NAMED = (Trigger("lag", TriggerMode.LAG, 1), Trigger("pending", TriggerMode.PENDING, 1))
 FORMULA = ScalingModifiers(Formula.parse("lag + pending", ("lag", "pending")), 2.0, 0.0)
 UP = ScalingRules(0, (ScalingPolicy(PolicyType.PERCENT, 100, 15),))
@@ -95,7 +100,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def test_the_base_is_what_the_design_says() -> None:
-    pool, job = load(BASE)
+    pool, job, high_memory, gpu = load(BASE)
 
     assert pool == ScaledObject(
         name="warm-python",
@@ -119,29 +124,33 @@ def test_the_base_is_what_the_design_says() -> None:
         max_replicas=100,
         strategy=Strategy.ACCURATE,
     )
+    for other, name, most in ((high_memory, "high-memory", 10), (gpu, "gpu", 4)):
+        assert other == replace(job, name=f"job-{name}", lane=job_lane(name), max_replicas=most)
 
 
 def test_the_local_overlay_is_the_base_made_quick_and_small() -> None:
-    pool, job = load(LOCAL)
+    pool, *jobs = load(LOCAL)
 
     assert isinstance(pool, ScaledObject)
-    assert isinstance(job, ScaledJob)
-    assert (pool.name, pool.lane, job.name, job.lane) == ("warm-python", "warm.python", "job-cpu", "job.cpu")
+    assert (pool.name, pool.lane) == ("warm-python", "warm.python")
     assert (pool.polling_interval, pool.cooldown, pool.max_replicas) == (1, 3, 2)
-    assert (job.polling_interval, job.max_replicas, job.strategy) == (1, 2, Strategy.ACCURATE)
+    for job, name in zip(jobs, CLASSES, strict=True):
+        assert isinstance(job, ScaledJob)
+        assert (job.name, job.lane) == (f"job-{name}", f"job.{name}")
+        assert (job.polling_interval, job.max_replicas, job.strategy) == (1, 2, Strategy.ACCURATE)
     assert pool.modifiers == FORMULA
     assert pool.behavior.down.window < pool.cooldown
 
 
 def test_manifests_spell_streams_as_the_code_does() -> None:
     for directory in (BASE, LOCAL):
-        text = "".join(file.read_text() for file in directory.glob("*.yaml"))
+        text = "".join(file.read_text() for file in directory.rglob("*.yaml"))
         for stream in re.findall(r"stream: (\S+)", text):
             assert stream in {Keys().lane(scaled.lane) for scaled in load(BASE)}
 
 
 @pytest.mark.parametrize(
-    "file", [*BASE.glob("*.yaml"), *LOCAL.glob("*.yaml")], ids=lambda file: f"{file.parent.name}/{file.name}"
+    "file", [*BASE.rglob("*.yaml"), *LOCAL.glob("*.yaml")], ids=lambda file: f"{file.parent.name}/{file.name}"
 )
 def test_every_number_has_its_reason_beside_it(file: Path) -> None:
     bare = [
@@ -160,9 +169,13 @@ RESTRICTED = {
 }
 
 
-def test_a_job_pod_template_is_restricted() -> None:
+JOBS: list[Any] = [one.document for one in render(BASE) if one.kind == "ScaledJob"]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
+def test_a_job_pod_template_is_restricted(job: Any) -> None:
     """Pod Security Standards, level restricted."""
-    spec = yaml.safe_load((BASE / "job-cpu.yaml").read_text())["spec"]["jobTargetRef"]
+    spec = job["spec"]["jobTargetRef"]
     pod = spec["template"]["spec"]
     assert (spec["backoffLimit"], spec["ttlSecondsAfterFinished"], pod["restartPolicy"]) == (0, 300, "Never")
     assert pod["securityContext"]["runAsNonRoot"]
@@ -170,6 +183,33 @@ def test_a_job_pod_template_is_restricted() -> None:
     for container in pod["initContainers"] + pod["containers"]:
         assert {name: container["securityContext"][name] for name in RESTRICTED} == RESTRICTED
     assert not pod["automountServiceAccountToken"]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
+def test_the_lane_of_a_job_is_said_once_and_the_same_to_all(job: Any) -> None:
+    labels = job["spec"]["jobTargetRef"]["template"]["metadata"]["labels"]
+    (stream,) = {trigger["metadata"]["stream"] for trigger in job["spec"]["triggers"]}
+
+    assert Keys().lane(labels["executor.ai-orchestrator.io/lane"]) == stream
+    assert stream.endswith(job["metadata"]["name"].removeprefix("job-"))
+
+
+def test_a_class_holds_what_the_policy_grants_it_beside_zygote_and_keeper() -> None:
+    granted = load_policy(str(ROOT / "k8s" / "base" / "policy.yaml")).classes
+
+    for job in JOBS:
+        (evaluation,) = job["spec"]["jobTargetRef"]["template"]["spec"]["containers"]
+        name = job["metadata"]["name"].removeprefix("job-")
+        assert evaluation["resources"]["limits"]["memory"] == f"{granted[name].memory // 2**20 + 128}Mi"
+
+
+def test_a_gpu_job_asks_for_a_device_and_for_a_node_that_has_some() -> None:
+    (job,) = (job for job in JOBS if job["metadata"]["name"] == "job-gpu")
+    pod = job["spec"]["jobTargetRef"]["template"]["spec"]
+
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert pod["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert [(one["key"], one["operator"]) for one in pod["tolerations"]] == [("nvidia.com/gpu", "Exists")]
 
 
 def test_absent_fields_get_kedas_defaults(write: Write) -> None:

@@ -109,9 +109,48 @@ def test_nested_kustomizations_patches_and_targets(tmp_path: Path) -> None:
     assert [file.name for file in second.files] == ["two.yaml", "one.yaml", "all.yaml"]
 
 
+def test_a_patch_that_is_a_list_edits_by_position_and_a_suffix_renames(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        base__kustomization="resources: [two.yaml]",
+        base__two=TWO,
+        kustomization="""
+            resources: [base]
+            nameSuffix: -x
+            patches: [{path: edit.yaml, target: {name: job-b}}]
+        """,
+        edit="[{op: test, path: /spec/triggers/1, value: 2}, {op: replace, path: /spec/triggers/1, value: 5}]",
+    )
+
+    first, second = render(tmp_path)
+
+    assert (first.name, first.document["spec"]) == ("job-a-x", {"triggers": [1, 2], "maxReplicaCount": 9})
+    assert (second.name, second.document["spec"]) == ("job-b-x", {"triggers": [1, 5], "maxReplicaCount": 9})
+    assert [file.name for file in second.files] == ["two.yaml", "edit.yaml"]
+
+
+A_RESOURCE = {"kustomization": "{resources: [a.yaml], patches: [{path: p.yaml, target: {kind: A}}]}"}
+A_RESOURCE["a"] = "{kind: A, metadata: {name: b}}"
+
+
 @pytest.mark.parametrize(
     ("files", "file", "field", "fix"),
     [
+        (
+            {**A_RESOURCE, "p": "[{op: replace, path: /spec/x, value: 1}]"},
+            "p.yaml",
+            "",
+            "does not fit A b: ",
+        ),
+        ({**A_RESOURCE, "p": "[{op: test, path: /kind, value: B}]"}, "p.yaml", "", "does not fit A b: "),
+        ({**A_RESOURCE, "p": "[{op: fly, path: /kind}]"}, "p.yaml", "", "does not fit A b: "),
+        ({**A_RESOURCE, "p": "[3]"}, "p.yaml", "", "does not fit A b: "),
+        (
+            {"kustomization": "patches: [{path: p.yaml}]", "p": "[{op: remove, path: /a}]"},
+            "kustomization.yaml",
+            "patches[0].target",
+            "is missing",
+        ),
         ({}, "", "", "is not a kustomization: put a kustomization.yaml there"),
         ({"kustomization": "resources: [gone.yaml]"}, "kustomization.yaml", "resources[0]", "No such file"),
         ({"kustomization": "resources: job.yaml"}, "kustomization.yaml", "resources", "must be a list, it is text"),
