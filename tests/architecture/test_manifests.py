@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dispatcher.routing import lanes
 from executor import keys
 from executor.settings import TelemetrySettings, WorkerSettings
+from keda.kustomize import render
+from keda.manifests import BASE
 
-BASE = Path(__file__).parents[2] / "keda" / "base"
-OBJECTS: list[dict[str, Any]] = [
-    document
-    for path in sorted(BASE.glob("*.yaml"))
-    for document in yaml.safe_load_all(path.read_text())
-    if document["kind"] in ("ScaledObject", "ScaledJob")
-]
+OBJECTS: list[Any] = [one.document for one in render(BASE) if one.kind in ("ScaledObject", "ScaledJob")]
 POOL = next(one for one in OBJECTS if one["kind"] == "ScaledObject")
-JOB = next(one for one in OBJECTS if one["kind"] == "ScaledJob")
+JOB = next(one for one in OBJECTS if one["metadata"]["name"] == "job-cpu")
 JOB_POD = JOB["spec"]["jobTargetRef"]["template"]["spec"]
 
 
@@ -40,17 +34,17 @@ def test_an_object_is_named_after_its_lane() -> None:
         assert keys.Keys().lane(one["metadata"]["name"].replace("-", ".", 1)) == stream
 
 
-@pytest.mark.parametrize("one", OBJECTS, ids=lambda one: one["kind"])
+@pytest.mark.parametrize("one", OBJECTS, ids=lambda one: one["metadata"]["name"])
 def test_triggers_ask_for_the_workers_group(one: dict[str, Any]) -> None:
     assert {trigger["metadata"]["consumerGroup"] for trigger in one["spec"]["triggers"]} == {keys.WORKERS}
 
 
 def test_one_entry_is_one_job() -> None:
     (agent,) = JOB_POD["initContainers"]
-    lane = next(one["value"] for one in agent["env"] if one["name"] == "EXECUTOR_LANE")
+    lane = next(one["valueFrom"]["fieldRef"]["fieldPath"] for one in agent["env"] if one["name"] == "EXECUTOR_LANE")
 
     assert JOB["spec"]["triggers"][0]["metadata"]["lagCount"] == "1"
-    assert lane == keys.job_lane("cpu")
+    assert lane == "metadata.labels['executor.ai-orchestrator.io/lane']"
 
 
 def test_a_job_looks_pending_until_its_agent_has_claimed() -> None:
