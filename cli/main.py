@@ -74,22 +74,14 @@ def up(
 @_command("EXECUTOR_POLICY=policy.yaml executor dispatcher")
 def dispatcher(as_json: Annotated[bool, typer.Option("--json", help="Log JSON lines.")] = False) -> None:
     """Run one dispatcher: validate, authorize and route requests; rescue what dies."""
+    from cli.surroundings import of_this_process
     from dispatcher.policy import load_policy
     from dispatcher.service import Dispatcher
-    from k8s import deletion_cost, pod_phases
 
     settings = _program(as_json)
 
     async def serve() -> None:
-        cost, phases = deletion_cost.of_this_pod(), pod_phases.of_this_pod()
-        program = Dispatcher(
-            settings,
-            load_policy(settings.dispatcher.policy),
-            on_load=cost.follow if cost else None,
-            phases_of=phases.of if phases else None,
-        )
-        if phases:
-            phases.start()
+        program = Dispatcher(settings, load_policy(settings.dispatcher.policy), of_this_process())
         program.stop_on_signals()
         await program.run()
 

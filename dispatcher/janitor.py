@@ -1,4 +1,4 @@
-"""The janitor: gives expired leases back, trims finished entries, keeps lag exact, forgets dead workers.
+"""The janitor: ends what is too old, gives expired leases back, trims, keeps lag exact, forgets dead workers.
 
 Several may run at once: every step is a script that checks before it acts. A pass takes a bounded batch and comes
 again, so nothing here can hold the server.
@@ -8,43 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from typing import Final
 
+from dispatcher.surroundings import Surroundings
 from executor.errors import ExecutorError, GroupMissing
-from executor.keys import DISPATCHERS, WORKERS, Keys
+from executor.keys import DISPATCHERS, WORKERS
 from executor.outage import Outage
+from executor.streams.server import Cell
+from executor.streams.terminal import Known
 from executor.streams.upkeep import Upkeep
+from executor.streams.waiting import Waiting
 from executor.telemetry import LAG_REPAIRS, QUEUE_DEPTH, RESCUES
 from executor.tracing import Tracer
 
 log = logging.getLogger("dispatcher")
 
-_BATCH = 100
-
-OnLoad = Callable[[Mapping[str, int]], None]
-"""Is told, at each pass, how many evaluations each living worker runs."""
+_BATCH: Final = 100
+_LONGEST_REASON: Final = 500
 
 
 class Janitor:
     """Looks after the lanes and ingress streams of one cell."""
 
     def __init__(
-        self,
-        upkeep: Upkeep,
-        keys: Keys,
-        ingress: list[str],
-        interval: float,
-        outage: Outage,
-        on_load: OnLoad,
-        tracer: Tracer,
+        self, cell: Cell, ingress: list[str], interval: float, surroundings: Surroundings, tracer: Tracer
     ) -> None:
-        self._upkeep = upkeep
-        self._keys = keys
+        self._upkeep = Upkeep(cell)
+        self._waiting = Waiting(cell)
+        self._keys = cell.keys
+        self._max_age = cell.delivery.max_age
         self._ingress = ingress
         self._interval = interval
-        self._outage = outage
-        self._on_load = on_load
+        self._surroundings = surroundings
         self._tracer = tracer
+        self._outage = Outage("janitor")
 
     async def serve(self) -> None:
         """Make a pass every interval until cancelled."""
@@ -60,8 +57,10 @@ class Janitor:
 
     async def pass_once(self) -> None:
         """Rescue, tidy and count each lane; tidy ingress; forget workers whose heartbeat is gone."""
+        await self._end_what_is_too_old()
         for lane in await self._upkeep.lanes():
             await self._rescue(lane)
+            await self._waiting.skip_ended(lane, _BATCH)
             _, repaired = await self._upkeep.tidy(self._keys.lane(lane), WORKERS)
             if repaired:
                 LAG_REPAIRS.add(1, lane)
@@ -71,10 +70,20 @@ class Janitor:
         for stream in self._ingress:
             await self._upkeep.tidy(stream, DISPATCHERS)
         executors = await self._upkeep.executors()
-        self._on_load({one.id: int(one.facts.get("busy", 0)) for one in executors if one.alive})
+        self._surroundings.on_load({one.id: int(one.facts.get("busy", 0)) for one in executors if one.alive})
         for executor in executors:
             if not executor.alive and await self._upkeep.forget(executor):
                 log.warning("a worker went away without a word", extra={"worker": executor.id})
+
+    async def _end_what_is_too_old(self) -> None:
+        for known in await self._waiting.too_old(_BATCH):
+            error = f"no worker of lane {known.lane} took it within {self._max_age:g} s of its admission"
+            if why := self._surroundings.why_idle(known.lane):
+                error += f"; {why[:_LONGEST_REASON]}"
+            if await self._waiting.expire(known, error) == "lost":
+                facts = {"lane": known.lane, "evaluation_id": known.to.id, "tenant": known.to.tenant, "error": error}
+                log.warning("an evaluation waited for its whole life", extra=facts)
+                self._trace_loss(known)
 
     async def _rescue(self, lane: str) -> None:
         for entry_id, tenant, evaluation_id in await self._upkeep.expired(lane, _BATCH):
@@ -84,5 +93,9 @@ class Janitor:
                 facts = {"lane": lane, "evaluation_id": evaluation_id, "tenant": tenant, "answer": answer}
                 log.warning("a lease ran out", extra=facts)
             if answer == "lost":
-                stream = self._keys.requests(tenant)
-                self._tracer.ended_unrun(known.traceparent, stream, known.entry_id, tenant, evaluation_id, answer)
+                self._trace_loss(known)
+
+    def _trace_loss(self, known: Known) -> None:
+        to = known.to
+        stream = self._keys.requests(to.tenant)
+        self._tracer.ended_unrun(known.traceparent, stream, known.entry_id, to.tenant, to.id, "lost")

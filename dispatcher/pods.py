@@ -11,8 +11,8 @@ queue
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 
+from dispatcher.surroundings import PhasesOf
 from executor.errors import CorruptEntry, ExecutorError
 from executor.outage import Outage
 from executor.streams.starts import Starts, WorkerStart
@@ -20,20 +20,17 @@ from executor.tracing import Tracer, messaging
 
 log = logging.getLogger("dispatcher")
 
-PhasesOf = Callable[[str], Sequence[tuple[str, int]]]
-"""Names of the phases that a pod has gone through and when each ended, ns, in order; empty when it is not known."""
-
 _PATIENCE = 2.0
 
 
 class PodStarts:
     """Takes the notes of workers; each is completed by one dispatcher."""
 
-    def __init__(self, starts: Starts, phases_of: PhasesOf, tracer: Tracer, outage: Outage) -> None:
+    def __init__(self, starts: Starts, phases_of: PhasesOf, tracer: Tracer) -> None:
         self._starts = starts
         self._phases_of = phases_of
         self._tracer = tracer
-        self._outage = outage
+        self._outage = Outage("pods")
 
     async def serve(self) -> None:
         """Take and record until cancelled."""

@@ -9,14 +9,14 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 
 from dispatcher.intake import Intake
-from dispatcher.janitor import Janitor, OnLoad
-from dispatcher.pods import PhasesOf, PodStarts
+from dispatcher.janitor import Janitor
+from dispatcher.pods import PodStarts
 from dispatcher.policy import Policy
 from dispatcher.routing import lanes
+from dispatcher.surroundings import Surroundings
 from executor.errors import ExecutorError
 from executor.health import HealthServer
 from executor.keys import WORKERS
@@ -25,7 +25,6 @@ from executor.settings import Settings, own_name, server_url
 from executor.streams.ingress import Ingress
 from executor.streams.server import Cell, close_quietly, ensure_groups
 from executor.streams.starts import Starts
-from executor.streams.upkeep import Upkeep
 from executor.tracing import Tracer
 
 log = logging.getLogger("dispatcher")
@@ -38,17 +37,8 @@ class Dispatcher:
         ready: set once requests are read.
     """
 
-    def __init__(
-        self, settings: Settings, policy: Policy, *, on_load: OnLoad | None = None, phases_of: PhasesOf | None = None
-    ) -> None:
-        """Make a dispatcher.
-
-        Args:
-            settings: of the process.
-            policy: what tenants may do.
-            on_load: is told how busy each worker is.
-            phases_of: knows the pods of workers; without it traces say nothing of them.
-        """
+    def __init__(self, settings: Settings, policy: Policy, surroundings: Surroundings | None = None) -> None:
+        around = surroundings or Surroundings()
         self._settings = settings
         self._cell = Cell(server_url(settings.server), settings.server, settings.delivery)
         self._streams = [self._cell.keys.requests(tenant) for tenant in policy.tenants]
@@ -58,15 +48,11 @@ class Dispatcher:
         self._tracer = Tracer("executor-dispatcher", settings.telemetry.traces, name)
         self._intake = Intake(self._ingress, settings, policy, self._outage, self._tracer)
         interval = settings.dispatcher.janitor_interval
-        upkeep = Upkeep(self._cell)
-        self._janitor = Janitor(
-            upkeep, self._cell.keys, self._streams, interval, Outage("janitor"), on_load or _nobody, self._tracer
-        )
+        self._janitor = Janitor(self._cell, self._streams, interval, around, self._tracer)
         self._pods: PodStarts | None = None
-        if phases_of is not None and self._tracer.enabled:
-            self._pods = PodStarts(
-                Starts(self._cell.keys, self._cell.channel("starts")), phases_of, self._tracer, Outage("pods")
-            )
+        if around.phases_of is not None and self._tracer.enabled:
+            starts = Starts(self._cell.keys, self._cell.channel("starts"))
+            self._pods = PodStarts(starts, around.phases_of, self._tracer)
         self._health = HealthServer(settings.telemetry, self._unready)
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
@@ -132,7 +118,3 @@ class Dispatcher:
 
     def _unready(self) -> str:
         return self._outage.reason or ("" if self.ready.is_set() else "starting")
-
-
-def _nobody(_busy: Mapping[str, int]) -> None:
-    """Nobody is told."""

@@ -36,6 +36,11 @@ class Keys:
         """State of one evaluation (hash): payload, state, attempt, generation, owner, cancel mark, outcome."""
         return f"{self.prefix}:eval:{tenant}:{evaluation_id}"
 
+    def evaluation_of(self, record: str) -> tuple[str, str]:
+        """Tenant and id that a record's key is made of."""
+        tenant, _, evaluation_id = record.removeprefix(f"{self.prefix}:eval:").partition(":")
+        return tenant, evaluation_id
+
     def result(self, tenant: str, evaluation_id: str) -> str:
         """The readable terminal result (hash); exists only once it is committed."""
         return f"{self.prefix}:result:{_scoped(tenant, evaluation_id)}"
@@ -72,6 +77,10 @@ class Keys:
     def heartbeat(self, worker: str) -> str:
         """Exists while a worker is alive (string with a TTL)."""
         return f"{self.prefix}:heartbeat:{worker}"
+
+    def ages(self) -> str:
+        """When each evaluation that has not ended is too old to go on (sorted set with a TTL: record -> ms)."""
+        return f"{self.prefix}:ages"
 
     def starts(self) -> str:
         """Notes of workers that began while work waited for them (list with a TTL), for traces."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from k8s.cluster import Reply, ask, in_this_pod
+from k8s.cluster import Reply
 
 log = logging.getLogger("dispatcher")
 
@@ -54,12 +54,3 @@ class DeletionCost:
             self._written[pod] = cost  # whatever came of it: the next change tries again
             if not reply.good:
                 log.warning("a pod's deletion cost was not written", extra={"pod": pod, "reason": reply.body})
-
-
-def of_this_pod() -> DeletionCost | None:
-    """For a program that runs in a pod with a token; None anywhere else."""
-    found = in_this_pod()
-    if found is None:
-        return None
-    namespace, api = found
-    return DeletionCost(namespace, lambda path, body: ask(api, path, body, patch=True))

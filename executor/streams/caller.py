@@ -10,7 +10,7 @@ from executor.result import EvaluationResult
 from executor.streams.channel import Command
 from executor.streams.scripts import run
 from executor.streams.server import Cell
-from executor.streams.upkeep import Known, look_up
+from executor.streams.terminal import Known, look_up
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 """Entry id and fields."""
@@ -62,7 +62,7 @@ class Caller:
         Returns:
             (`cancelled`, ""), (`cancelling`, worker), (`done`, outcome) or (`unknown`, ""); and what was known of it.
         """
-        known = await look_up(self._cell, self._commands, tenant, evaluation_id)
+        known = await look_up(self._cell.keys, self._commands, tenant, evaluation_id)
         if not known.state:
             return "unknown", "", known  # the script might find it already, and not know where to reply
         to = known.to

@@ -172,8 +172,10 @@ class Ingress:
         ttl_ms = round((cell.delivery.max_age + cell.delivery.result_ttl) * 1000)
         record: list[str | bytes | int] = ["payload", decision.payload, "lane", decision.lane]
         record += ["max_attempts", decision.max_attempts, "reply_to", to.reply_to, "stream", int(to.stream)]
-        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, *record]
-        return script("admit").command([*keys[:4], cell.keys.lane(decision.lane), entry.stream], admit_args)
+        max_age_ms = round(cell.delivery.max_age * 1000)
+        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, max_age_ms, *record]
+        admit_keys = [*keys[:4], cell.keys.lane(decision.lane), entry.stream, cell.keys.ages()]
+        return script("admit").command(admit_keys, admit_args)
 
 
 def _script_of(decision: Admission | Rejection) -> Any:

@@ -1,4 +1,7 @@
-"""Where the terminal result of one evaluation goes: the keys and flow limits that every ending script takes."""
+"""Where the terminal result of one evaluation goes: the keys and flow limits that every ending script takes.
+
+A program that ends what it did not admit looks the destination up in the record.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import dataclass
 
 from executor.keys import Keys
 from executor.settings import DeliverySettings
+from executor.streams.channel import Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +22,7 @@ class Destination:
     stream: bool = False
 
     def keys(self, keys: Keys) -> list[str]:
-        """KEYS 1..5 of an ending script; the results stream stands in for what was not asked for."""
+        """KEYS 1..6 of an ending script; the results stream stands in for what was not asked for."""
         results = keys.results()
         return [
             keys.record(self.tenant, self.id),
@@ -26,6 +30,7 @@ class Destination:
             results,
             self.reply_to or results,
             keys.output(self.tenant, self.id) if self.stream else results,
+            keys.ages(),
         ]
 
     def args(self, delivery: DeliverySettings) -> list[str | int]:
@@ -38,3 +43,24 @@ class Destination:
             round(delivery.reply_ttl * 1000),
             delivery.reply_cap,
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the record of an evaluation says about ending it; empty where it says nothing."""
+
+    to: Destination
+    state: str
+    """Empty when there is no record."""
+    lane: str
+    traceparent: str
+    entry_id: str
+    """Of its ingress entry, which is where its trace begins."""
+
+
+async def look_up(keys: Keys, channel: Channel, tenant: str, evaluation_id: str) -> Known:
+    """Read the record of an evaluation."""
+    names = ("state", "lane", "traceparent", "entry", "reply_to", "stream")
+    found = await channel.call("HMGET", keys.record(tenant, evaluation_id), *names)
+    *facts, reply_to, stream = ((value or b"").decode() for value in found)
+    return Known(Destination(tenant, evaluation_id, reply_to, stream == "1"), *facts)

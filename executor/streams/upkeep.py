@@ -11,10 +11,9 @@ from executor.errors import GroupMissing, PermanentError
 from executor.keys import WORKERS
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
-from executor.streams.channel import Channel
 from executor.streams.scripts import run
 from executor.streams.server import Cell
-from executor.streams.terminal import Destination
+from executor.streams.terminal import Known, look_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +35,6 @@ class ExecutorView:
     id: str
     alive: bool
     facts: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Where the result of an admitted evaluation goes, and where its trace begins."""
-
-    state: str
-    """Empty when there is no record."""
-    to: Destination
-    traceparent: str
-    entry_id: str
-    """Of its ingress entry."""
 
 
 class Upkeep:
@@ -147,7 +134,7 @@ class Upkeep:
     async def rescue(self, lane: str, entry_id: str, tenant: str, evaluation_id: str) -> tuple[str, Known]:
         """Give an expired entry back to the lane, or end it as lost: `alive`, `gone`, `requeued` or `lost`."""
         delivery = self._cell.delivery
-        known = await look_up(self._cell, self._channel, tenant, evaluation_id)
+        known = await look_up(self._cell.keys, self._channel, tenant, evaluation_id)
         to = known.to
         error = "its workers went away in every attempt; the attempts are in the dead letters"
         result = EvaluationResult(
@@ -157,15 +144,6 @@ class Upkeep:
         args = [*to.args(delivery), WORKERS, entry_id, round(delivery.lease * 1000), delivery.dead_cap]
         word: bytes = await run(self._channel, "rescue", keys, [*args, *result.to_fields()])
         return word.decode(), known
-
-
-async def look_up(cell: Cell, channel: Channel, tenant: str, evaluation_id: str) -> Known:
-    """What its record says of an evaluation; empty where there is none."""
-    record = cell.keys.record(tenant, evaluation_id)
-    names = ("state", "reply_to", "stream", "traceparent", "entry")
-    found = await channel.call("HMGET", record, *names)
-    state, reply_to, stream, traceparent, entry_id = ((value or b"").decode() for value in found)
-    return Known(state, Destination(tenant, evaluation_id, reply_to, stream == "1"), traceparent, entry_id)
 
 
 def _info(flat: list[Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.embedded import EmbeddedServer
+from dispatcher.surroundings import Surroundings
 from executor.tracing import now_ns
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
@@ -57,7 +58,7 @@ async def test_an_evaluation_that_woke_its_worker_says_what_its_wait_was_made_of
     stack = Stack(server.url, f"t{secrets.token_hex(4)}", EXECUTOR_TRACES=str(path))
     seen: list[tuple[str, int]] = []
     try:
-        await stack.dispatcher(phases_of=lambda pod: seen if pod == "pod-1" else [])
+        await stack.dispatcher(surroundings=Surroundings(phases_of=lambda pod: seen if pod == "pod-1" else []))
         woke = await stack.client.submit("pass")
         await wait_until(lambda: stack.has_state(woke.id, "queued"), "it waits")
         now = now_ns()

@@ -68,7 +68,3 @@ async def test_a_refusal_is_told_and_costs_nothing_else(at_once: None, caplog: p
     await told(cost, a=1)
 
     await wait_until(lambda: "deletion cost was not written" in caplog.text, "the refusal is logged")
-
-
-def test_there_is_none_outside_a_pod() -> None:
-    assert deletion_cost.of_this_pod() is None

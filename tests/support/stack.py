@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dispatcher.pods import PhasesOf
 from dispatcher.policy import Policy, trusting_policy
 from dispatcher.service import Dispatcher
+from dispatcher.surroundings import Surroundings
 from executor.client import Client
 from executor.settings import Settings, load
 from executor.streams.channel import Channel
@@ -51,9 +51,9 @@ class Stack:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._dispatchers: list[tuple[Dispatcher, asyncio.Task[None]]] = []
 
-    async def dispatcher(self, policy: Policy | None = None, phases_of: PhasesOf | None = None) -> Dispatcher:
+    async def dispatcher(self, policy: Policy | None = None, surroundings: Surroundings | None = None) -> Dispatcher:
         """Start a dispatcher in this process."""
-        program = Dispatcher(self.settings, policy or trusting_policy(), phases_of=phases_of)
+        program = Dispatcher(self.settings, policy or trusting_policy(), surroundings)
         self._dispatchers.append((program, asyncio.create_task(program.run())))
         await asyncio.wait_for(program.ready.wait(), 20)
         return program

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes an evaluation back. Queued: it ends now (its lane entry is passed over by the claim, never deleted, so that
 -- lag stays exact). Running: its record is marked and the owner is told.
--- KEYS  record, result, results, reply | results, output | results
+-- KEYS  record, result, results, reply | results, output | results, ages
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap, control channel prefix,
 --       result field/value...
 -- Returns {'cancelled'} | {'cancelling', owner} | {'done', outcome} | {'unknown'}
@@ -10,7 +10,7 @@ if found[1] == 'queued' then
   local fields = rest(ARGV, 8)
   fields[#fields + 1] = 'attempt'
   fields[#fields + 1] = found[6]
-  local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2])}
+  local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6]}
   terminal(keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, 'cancelled', fields)
   return {'cancelled'}
 elseif found[1] == 'running' then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- The one step that ends an attempt with a result. A stale owner is refused; repeating it is harmless.
--- KEYS  record, result, results, reply | results, output | results, lane
+-- KEYS  record, result, results, reply | results, output | results, ages, lane
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
 --       group, consumer, entry, generation, fetch, leave, outcome, result field/value...
 -- fetch  how many next entries of the lane to hand to this consumer in the same step
@@ -11,23 +11,23 @@ local found = redis.call('HMGET', KEYS[1], 'generation', 'state')
 local answer = {'stale'}
 if found[1] == generation and found[2] == 'running' then
   local flow = {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}
-  local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2])}
+  local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6]}
   terminal(keys, flow, ARGV[13], rest(ARGV, 14))
-  redis.call('XACK', KEYS[6], group, entry)
+  redis.call('XACK', KEYS[7], group, entry)
   answer = {'committed'}
 elseif found[1] == generation and found[2] == 'done' then
   answer = {'committed'}
 end
 local fetch = tonumber(ARGV[11])
 if fetch > 0 then
-  local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', fetch, 'STREAMS', KEYS[6], '>')
+  local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', fetch, 'STREAMS', KEYS[7], '>')
   if read then
     for _, item in ipairs(read[1][2]) do
       answer[#answer + 1] = item
     end
   end
 end
-if ARGV[12] == '1' and #redis.call('XPENDING', KEYS[6], group, '-', '+', 1, consumer) == 0 then
-  redis.call('XGROUP', 'DELCONSUMER', KEYS[6], group, consumer)
+if ARGV[12] == '1' and #redis.call('XPENDING', KEYS[7], group, '-', '+', 1, consumer) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', KEYS[7], group, consumer)
 end
 return answer

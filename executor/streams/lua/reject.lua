@@ -1,6 +1,6 @@
 #!lua
 -- Ends a request that is not acceptable. It never had a lane entry.
--- KEYS  record, result, results, reply | results, output | results, ingress
+-- KEYS  record, result, results, reply | results, output | results, ages, ingress
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
 --       ingress group, ingress entry, id, tenant, result field/value...
 -- Returns {'rejected'} | {'duplicate', state, outcome}
@@ -15,5 +15,5 @@ else
   terminal({KEYS[1], KEYS[2], KEYS[3], reply_key, optional(KEYS[5], ARGV[2])}, flow, 'rejected', rest(ARGV, 11))
   redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'attempt', 0, 'generation', 0)
 end
-redis.call('XACK', KEYS[6], ARGV[7], ARGV[8])
+redis.call('XACK', KEYS[7], ARGV[7], ARGV[8])
 return answer

@@ -1,18 +1,18 @@
 #!lua flags=allow-oom
 -- Ends an expired lease: the entry goes back to the lane, or its evaluation is lost after its last attempt.
--- KEYS  record, result, results, reply | results, output | results, lane, dead
+-- KEYS  record, result, results, reply | results, output | results, ages, lane, dead
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
 --       group, entry, lease_ms, dead_cap, result field/value...
 -- Returns 'alive' | 'gone' | 'requeued' | 'lost'
 local group, entry = ARGV[7], ARGV[8]
-local expired = redis.call('XPENDING', KEYS[6], group, 'IDLE', ARGV[9], entry, entry, 1)
+local expired = redis.call('XPENDING', KEYS[7], group, 'IDLE', ARGV[9], entry, entry, 1)
 if #expired == 0 then
   return 'alive'
 end
 local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'max_attempts', 'id', 'tenant')
 local state, attempt = found[1], tonumber(found[2] or 0)
 if state ~= 'queued' and state ~= 'running' then
-  redis.call('XACK', KEYS[6], group, entry)
+  redis.call('XACK', KEYS[7], group, entry)
   return 'gone'
 end
 local history = redis.call('HGET', KEYS[1], 'history') or ''
@@ -21,16 +21,16 @@ if state == 'running' then
   redis.call('HSET', KEYS[1], 'history', history)
 end
 if attempt < tonumber(found[3] or 1) then
-  requeue(KEYS[1], KEYS[6], group, entry, attempt + 1)
+  requeue(KEYS[1], KEYS[7], group, entry, attempt + 1)
   return 'requeued'
 end
 local fields = rest(ARGV, 11)
 for _, value in ipairs({'attempt', tostring(attempt), 'worker', expired[1][2]}) do
   fields[#fields + 1] = value
 end
-redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[10], '*', 'id', found[4], 'tenant', found[5],
+redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[10], '*', 'id', found[4], 'tenant', found[5],
   'attempts', attempt, 'history', history)
-local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2])}
+local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6]}
 terminal(keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, 'lost', fields)
-redis.call('XACK', KEYS[6], group, entry)
+redis.call('XACK', KEYS[7], group, entry)
 return 'lost'

@@ -1,6 +1,6 @@
 -- Shared by every script that ends an evaluation. Writes the one terminal result everywhere it is promised.
 --
--- keys  = {record, result, results, reply or false, output or false}
+-- keys  = {record, result, results, reply or false, output or false, ages or nil}
 -- flow  = {result_ttl_ms, results_cap, reply_ttl_ms, reply_cap}
 -- pairs = flat field/value list of the readable result, `outcome` among them
 --
@@ -62,6 +62,9 @@ local function terminal(keys, flow, outcome, pairs_)
   redis.call('HSET', record, 'state', 'done', 'outcome', outcome)
   redis.call('HDEL', record, 'payload', 'owner', 'cancel')
   redis.call('PEXPIRE', record, flow[1])
+  if keys[6] then
+    redis.call('ZREM', keys[6], record)
+  end
   redis.call('XADD', results, 'MAXLEN', '~', flow[2], '*', unpack(inline(pairs_, RESULTS_INLINE)))
   reply(reply_key, flow[3], flow[4], inline(pairs_, REPLY_INLINE))
   if output and holds(output, 'stream') then

@@ -1,0 +1,27 @@
+#!lua flags=allow-oom
+-- Passes over the first undelivered entry of a lane when its evaluation has ended: cancelled or expired in the queue.
+-- It is read and acknowledged as a worker would, never deleted, so that lag stays exact and nobody is woken for it.
+-- KEYS  record, lane
+-- ARGV  group, consumer, entry
+-- Returns 1 (passed over) | 0 (somebody was there first, or it has not ended)
+local state = redis.call('HGET', KEYS[1], 'state')
+if state == 'queued' or state == 'running' then
+  return 0
+end
+for _, raw in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
+  local group = {}
+  for i = 1, #raw, 2 do
+    group[raw[i]] = raw[i + 1]
+  end
+  if group['name'] == ARGV[1] then
+    local first = redis.call('XRANGE', KEYS[2], '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
+    if not first or first[1] ~= ARGV[3] then
+      return 0
+    end
+    redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[2], '>')
+    redis.call('XACK', KEYS[2], ARGV[1], ARGV[3])
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[2], ARGV[1], ARGV[2])
+    return 1
+  end
+end
+return 0

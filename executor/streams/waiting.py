@@ -1,0 +1,61 @@
+"""What waits in a lane and should not any more: too old to go on, or ended while it waited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from executor.keys import WORKERS
+from executor.outcome import Outcome
+from executor.result import EvaluationResult
+from executor.streams.scripts import run
+from executor.streams.server import Cell
+from executor.streams.terminal import Known, look_up
+
+_JANITOR = "janitor"
+"""Consumer that reads what is passed over; it exists within one script only."""
+
+
+class Waiting:
+    """Looks after the waiting evaluations of one cell."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._channel = cell.channel("waiting")
+
+    async def too_old(self, count: int) -> list[Known]:
+        """Evaluations admitted longer ago than the largest age, oldest first."""
+        seconds, _ = await self._channel.call("TIME")
+        command = ("ZRANGE", self._cell.keys.ages(), "-inf", int(seconds) * 1000, "BYSCORE", "LIMIT", 0, count)
+        records = [record.decode() for record in await self._channel.call(*command)]
+        names = [self._cell.keys.evaluation_of(record) for record in records]
+        return [await look_up(self._cell.keys, self._channel, *name) for name in names]
+
+    async def expire(self, known: Known, error: str) -> str:
+        """End one as lost if nobody runs it: `lost`, `running`, `gone` or `early`."""
+        to, delivery = known.to, self._cell.delivery
+        result = EvaluationResult(
+            id=to.id, tenant=to.tenant, outcome=Outcome.LOST, error=error, traceparent=known.traceparent
+        )
+        args = [*to.args(delivery), round(delivery.lease * 1000), *result.to_fields()]
+        word: bytes = await run(self._channel, "expire", to.keys(self._cell.keys), args)
+        return word.decode()
+
+    async def skip_ended(self, lane: str, most: int) -> int:
+        """Pass over the undelivered entries at the front of a lane whose evaluations have ended; returns how many."""
+        stream = self._cell.keys.lane(lane)
+        groups = await self._channel.call("XINFO", "GROUPS", stream)
+        facts = next((raw for raw in groups if _value(raw, b"name") == WORKERS.encode()), None)
+        if facts is None or _value(facts, b"lag") == 0:
+            return 0
+        after = "(" + _value(facts, b"last-delivered-id").decode()
+        entries = await self._channel.call("XRANGE", stream, after, "+", "COUNT", most)
+        for skipped, (entry_id, flat) in enumerate(entries):
+            tenant, name = (_value(flat, field, b"").decode("utf-8", "replace") for field in (b"tenant", b"id"))
+            keys = [self._cell.keys.record(tenant, name), stream]
+            if not await run(self._channel, "skip", keys, [WORKERS, _JANITOR, entry_id]):
+                return skipped
+        return len(entries)
+
+
+def _value(flat: list[Any], name: bytes, default: Any = None) -> Any:
+    return dict(zip(flat[::2], flat[1::2], strict=True)).get(name, default)
