@@ -90,7 +90,7 @@ async def _from_jaeger(settings: Settings, evaluation_id: str, tenant: str) -> l
         raise NotThere(f"trace {trace_id} was not sampled; EXECUTOR_TRACES_SAMPLE is the part that is recorded")
     deadline = asyncio.get_running_loop().time() + _PATIENCE
     while True:
-        rows = belonging(await asyncio.to_thread(_ask, url, trace_id), tenant, evaluation_id)
+        rows = belonging(await asyncio.to_thread(ask_jaeger, url, trace_id), tenant, evaluation_id)
         whole = any(row.name == "evaluate" for row in rows)
         if whole or (rows and not done):
             return rows
@@ -128,7 +128,8 @@ async def _context_of(settings: Settings, evaluation_id: str, tenant: str) -> tu
     return context.decode(), state == b"done"
 
 
-def _ask(url: str, trace_id: str) -> list[Row]:
+def ask_jaeger(url: str, trace_id: str) -> list[Row]:
+    """Every span of a trace; [] when there is none."""
     try:
         with urllib.request.urlopen(f"{url}/api/traces/{trace_id}", timeout=5) as answer:  # noqa: S310 http(s) only
             document = json.load(answer)

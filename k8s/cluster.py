@@ -112,10 +112,10 @@ def watch(api: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     url = f"{api.configuration.host}{path}&watch=1&timeoutSeconds={_WATCH_SECONDS}"
     patience = (_SECONDS, _WATCH_SECONDS + _SECONDS)
     try:
-        response = api.rest_client.request(
-            "GET", url, headers=_headers(api), _preload_content=False, _request_timeout=patience
-        )
-        for line in response:
+        response = api.rest_client.request("GET", url, headers=_headers(api), _request_timeout=patience)
+        if response.status != 200:
+            raise WatchEnded(f"{response.status}: {_message(response.read())}")
+        for line in response.response:
             event = _parsed(line)
             if event.get("type") == "ERROR":
                 raise WatchEnded(str(event["object"].get("message", event["object"])))

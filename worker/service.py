@@ -123,8 +123,14 @@ class Worker:
         await self._stop_starting()
         self._keepers.disconnect()
         self._keepers.close()
-        self._started = True
+        self._be_ready()
         await self._stop.wait()
+
+    def _be_ready(self) -> None:
+        """Say so; the pod of an agent waits for the mark before it starts the evaluation container."""
+        self._started = True
+        if self._agent:
+            Path(self._settings.worker.agent_socket).with_suffix(".ready").touch()
 
     async def _stop_starting(self) -> None:
         self._starting.cancel()
@@ -198,7 +204,7 @@ class Worker:
 
     def _on_claim(self) -> None:
         """A one-shot worker is seen to be busy at once: a scaler counts it as pending until then."""
-        self._started = True
+        self._be_ready()
         if self._one_shot:
             self._claiming = asyncio.create_task(self._outage.outlast(self._renew), name="register-claim")
 

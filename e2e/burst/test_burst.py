@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from e2e.support.installation import Installation, wait_for
+from e2e.support.traces import timelines
 from executor import Outcome
 from executor.settings import Settings
 from executor.streams.server import Cell
@@ -46,6 +47,7 @@ def test_a_burst_loses_nothing_when_pods_come_and_go(installation: Installation)
     assert Counter(result.outcome for result in results) == {Outcome.SUCCEEDED: EVALUATIONS}
     assert entries == {result.id: 1 for result in results}
     assert len(workers) > MOST_PODS  # the restarted ones as well
+    timelines(installation, results)
 
 
 async def _committed(url: str, installation: Installation) -> dict[str, int]:

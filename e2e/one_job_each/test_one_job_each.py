@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from e2e.support.installation import Installation, wait_for
+from e2e.support.jobs import every_job
+from e2e.support.kubectl import Kubectl
+from e2e.support.traces import print_phases, timelines
 from executor import Outcome
 from executor.sync import Client
 
 EVALUATIONS = 200
 CRASHES = 20
+DISTURBED = 30
 
 pytestmark = pytest.mark.timeout(1800)
-
-
-@contextmanager
-def every_job(installation: Installation) -> Iterator[set[str]]:
-    """Names of all Jobs that are made meanwhile, the ones KEDA's history limit removes included."""
-    before = {job["metadata"]["name"] for job in installation.jobs()}
-    names: set[str] = set()
-    watch = installation.kubectl.start("get", "jobs", "--watch", "--output-watch-events", "-o", "name")
-
-    def collect() -> None:
-        assert watch.stdout is not None
-        for line in watch.stdout:
-            if "job.batch/" in line:
-                names.add(line.split("job.batch/")[1].strip())
-            names.difference_update(before)
-
-    reader = threading.Thread(target=collect)
-    reader.start()
-    try:
-        yield names
-    finally:
-        watch.terminate()
-        reader.join()
-        watch.communicate()
 
 
 def test_two_hundred_evaluations_are_two_hundred_jobs(installation: Installation) -> None:
     with installation.redis_url("caller") as url, Client(url) as client, every_job(installation) as jobs:
         handles = client.submit_many([{"code": f"print({n})", "expected_duration": 60} for n in range(EVALUATIONS)])
-        outcomes = Counter(handle.wait(600).outcome for handle in handles)
+        results = [handle.wait(600) for handle in handles]
         wait_for(installation.nothing_runs, "every Job has ended", 120)
     print(f"\n{EVALUATIONS} evaluations: {len(jobs)} Jobs, {len(jobs) - EVALUATIONS} wasted")
 
-    assert outcomes == {Outcome.SUCCEEDED: EVALUATIONS}
+    assert Counter(result.outcome for result in results) == {Outcome.SUCCEEDED: EVALUATIONS}
     assert len(jobs) == EVALUATIONS
+    print_phases(timelines(installation, results, ["pod.start"]))
 
 
 def test_a_pod_that_crashes_costs_one_job_and_no_result(installation: Installation) -> None:
@@ -75,6 +53,35 @@ def test_a_pod_that_crashes_costs_one_job_and_no_result(installation: Installati
     assert len({result.id for result in results}) == EVALUATIONS
     assert again == CRASHES
     assert len(jobs) == EVALUATIONS + CRASHES
+    attempts = Counter(span["phase"] for timeline in timelines(installation, results) for span in timeline["spans"])[
+        "attempt"
+    ]
+    assert attempts == CRASHES
+
+
+def test_a_changed_spec_and_a_restart_of_the_operator_kill_nothing(installation: Installation) -> None:
+    code = "import time; time.sleep(5); print('done')"
+    with installation.redis_url("caller") as url, Client(url) as client, every_job(installation) as jobs:
+        handles = client.submit_many([{"code": code, "expected_duration": 60}] * DISTURBED)
+        handles[0].wait(120)
+        change = '{"spec": {"jobTargetRef": {"ttlSecondsAfterFinished": 299}}}'
+        installation.kubectl("patch", "scaledjob", "job-cpu", "--type=merge", "-p", change)
+        handles[DISTURBED // 3].wait(120)
+        _restart_the_operator(installation.kubectl)
+        results = [handle.wait(300) for handle in handles]
+        wait_for(installation.nothing_runs, "every Job has ended", 120)
+    print(f"\n{DISTURBED} evaluations, a changed spec, a restarted operator: {len(jobs)} Jobs")
+
+    assert Counter((result.outcome, result.attempt) for result in results) == {(Outcome.SUCCEEDED, 1): DISTURBED}
+    assert len(jobs) == DISTURBED
+
+
+def _restart_the_operator(kubectl: Kubectl) -> None:
+    label = "app.kubernetes.io/name=keda-operator"
+    (operator,) = kubectl.list("deployments", "-l", label, "--all-namespaces")
+    namespace, name = operator["metadata"]["namespace"], operator["metadata"]["name"]
+    kubectl("rollout", "restart", f"deployment/{name}", "-n", namespace)
+    kubectl("rollout", "status", f"deployment/{name}", "-n", namespace, "--timeout=120s")
 
 
 def _running_pod(installation: Installation, crashed: set[str]) -> str | None:

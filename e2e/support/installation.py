@@ -50,8 +50,8 @@ class Installation:
         self.apply(overlay)
         for workload in ("statefulset/executor-redis", "deployment/executor-dispatcher", "deployment/jaeger"):
             self.kubectl("rollout", "status", workload, "--timeout=120s")
-        for scaled in ("scaledobject/warm-python", "scaledjob/job-cpu"):
-            self.kubectl("wait", "--for=condition=Ready", scaled, "--timeout=60s")
+        for scaled in ("scaledobject", "scaledjob"):
+            self.kubectl("wait", "--for=condition=Ready", scaled, "--all", "--timeout=60s")
         wait_for(lambda: self.pool_pods() == [], "the warm pool is at zero", 120)
 
     def apply(self, overlay: Path, *words: str) -> str:
@@ -77,6 +77,12 @@ class Installation:
         """The queue server from outside the cluster, with the credentials of a role."""
         with self.kubectl.forward("svc/executor-redis", 6379) as port:
             yield f"redis://{role}:laptop-{role}@127.0.0.1:{port}/0"
+
+    @contextmanager
+    def jaeger_url(self) -> Iterator[str]:
+        """Jaeger's query API from outside the cluster."""
+        with self.kubectl.forward("svc/jaeger", 16686) as port:
+            yield f"http://127.0.0.1:{port}"
 
     def pool_pods(self) -> list[dict[str, Any]]:
         """Pods of the warm pool, ending ones included."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dispatcher.routing import lanes
 from executor import keys
-from executor.settings import TelemetrySettings, WorkerSettings
+from executor.settings import WorkerSettings
 from keda.kustomize import render
 from keda.manifests import BASE
 
@@ -51,7 +52,8 @@ def test_a_job_looks_pending_until_its_agent_has_claimed() -> None:
     (agent,) = JOB_POD["initContainers"]
 
     assert agent["restartPolicy"] == "Always"
-    assert agent["startupProbe"]["httpGet"] == {"path": "/readyz", "port": TelemetrySettings().health_port}
+    ready = Path(WorkerSettings().agent_socket).with_suffix(".ready")
+    assert f"until [ -e {ready} ]" in agent["lifecycle"]["postStart"]["exec"]["command"][-1]
 
 
 def test_the_evaluation_container_is_given_nothing() -> None:

@@ -51,16 +51,20 @@ class Pod:
         return process
 
     async def status(self) -> int:
-        """What the startup probe gets: an HTTP status, 0 without an answer."""
+        """What /readyz answers: an HTTP status, 0 without an answer."""
         return await asyncio.to_thread(_status, f"http://127.0.0.1:{self.port}/readyz")
 
+    def marked(self) -> bool:
+        """Whether the hook in keda/base/job/job.yaml lets the evaluation container start."""
+        return (self.folder / "agent.ready").exists()
+
     async def ready(self) -> bool:
-        """Whether the startup probe passes."""
-        return await self.status() == 200
+        """Whether the agent says so to all who ask."""
+        return self.marked() and await self.status() == 200
 
     async def unready(self) -> bool:
         """Whether the agent answers, and says no."""
-        return await self.status() == 503
+        return not self.marked() and await self.status() == 503
 
 
 def _status(url: str) -> int:
