@@ -58,7 +58,10 @@ class Janitor:
     async def pass_once(self) -> None:
         """Rescue, tidy and count each lane; tidy ingress; forget workers whose heartbeat is gone."""
         await self._end_what_is_too_old()
-        for lane in await self._upkeep.lanes():
+        lanes = await self._upkeep.lanes()
+        for lane in await self._upkeep.ensure(lanes):
+            log.warning("a lane had no group; nobody would have been woken for it", extra={"lane": lane})
+        for lane in lanes:
             await self._rescue(lane)
             await self._waiting.skip_ended(lane, _BATCH)
             _, repaired = await self._upkeep.tidy(self._keys.lane(lane), WORKERS)

@@ -46,6 +46,7 @@ class _Pod:
     scheduled_ns: int = 0
     trouble: str = ""
     gone: bool = False
+    """It has ended, or was deleted."""
 
 
 class PodWatch:
@@ -117,7 +118,8 @@ class PodWatch:
         job = next((one["name"] for one in meta.get("ownerReferences", []) if one["kind"] == "Job"), "")
         new = _Pod(meta["labels"].get(LANE, ""), job, _moment(meta["creationTimestamp"]))
         known = self._pods.setdefault(meta["name"], new)
-        known.gone, known.trouble = gone, _trouble(pod)
+        known.gone = gone or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
+        known.trouble = _trouble(pod)
         condition = _scheduled(pod)
         if condition.get("status") == "True" and not known.scheduled_ns:
             known.scheduled_ns = _moment(condition["lastTransitionTime"])

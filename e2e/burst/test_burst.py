@@ -9,8 +9,6 @@ import pytest
 from e2e.support.installation import Installation, wait_for
 from e2e.support.traces import timelines
 from executor import Outcome
-from executor.settings import Settings
-from executor.streams.server import Cell
 from executor.sync import Client
 
 EVALUATIONS = 300
@@ -52,8 +50,7 @@ def test_a_burst_loses_nothing_when_pods_come_and_go(installation: Installation)
 
 async def _committed(url: str, installation: Installation) -> dict[str, int]:
     """How often each id stands in the stream of results."""
-    settings = Settings()
-    cell = Cell(url, settings.server, settings.delivery)
+    cell = installation.cell(url)
     rows = await cell.channel("e2e").call("XRANGE", installation.keys.results(), "-", "+")
     await cell.close()
     fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in rows]

@@ -14,6 +14,8 @@ import yaml
 
 from e2e.support.kubectl import Kubectl
 from executor.keys import Keys
+from executor.settings import Settings
+from executor.streams.server import Cell
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = ROOT / "e2e" / "overlay"
@@ -77,6 +79,11 @@ class Installation:
         """The queue server from outside the cluster, with the credentials of a role."""
         with self.kubectl.forward("svc/executor-redis", 6379) as port:
             yield f"redis://{role}:laptop-{role}@127.0.0.1:{port}/0"
+
+    def cell(self, url: str) -> Cell:
+        """The cell behind an address that `redis_url` gave."""
+        settings = Settings()
+        return Cell(url, settings.server, settings.delivery)
 
     @contextmanager
     def jaeger_url(self) -> Iterator[str]:

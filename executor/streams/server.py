@@ -43,17 +43,24 @@ class Cell:
             await channel.close()
 
 
-async def ensure_groups(channel: Channel, streams: Sequence[str], group: str) -> None:
+async def ensure_groups(channel: Channel, streams: Sequence[str], group: str) -> list[str]:
     """Create a consumer group on each stream at 0, before anything is added, if it is not there.
 
     A group made at `$`, or in the middle, has no exact lag, and KEDA would never wake anything.
+
+    Returns:
+        The streams that had none.
     """
-    for future in await channel.pipeline([("XGROUP", "CREATE", stream, group, "0", "MKSTREAM") for stream in streams]):
+    made = []
+    commands = [("XGROUP", "CREATE", stream, group, "0", "MKSTREAM") for stream in streams]
+    for stream, future in zip(streams, await channel.pipeline(commands), strict=True):
         try:
             await future
+            made.append(stream)
         except PermanentError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+    return made
 
 
 async def close_quietly(cell: Cell) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from executor.keys import WORKERS
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
 from executor.streams.scripts import run
-from executor.streams.server import Cell
+from executor.streams.server import Cell, ensure_groups
 from executor.streams.terminal import Known, look_up
 
 
@@ -87,6 +87,12 @@ class Upkeep:
                 yield key
             if cursor == b"0":
                 return
+
+    async def ensure(self, lanes: Sequence[str]) -> list[str]:
+        """Make the group of each lane that has none; returns those lanes."""
+        streams = [self._cell.keys.lane(lane) for lane in lanes]
+        made = await ensure_groups(self._channel, streams, WORKERS)
+        return [lane for lane, stream in zip(lanes, streams, strict=True) if stream in made]
 
     async def executors(self) -> list[ExecutorView]:
         """Every registered worker and whether its heartbeat stands."""

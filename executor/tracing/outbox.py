@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from executor.errors import Misconfigured
 from executor.telemetry import SPANS_DROPPED
@@ -142,10 +142,10 @@ def sink_for(program: str, instance: str, exporter: str) -> Callable[[], Sink]:
     if "://" in exporter:
         raise Misconfigured(f"EXECUTOR_TRACES: {exporter!r} is neither none, a file nor http(s)://host:4318")
     try:
-        out = Path(exporter).open("ab", buffering=0)  # noqa: SIM115 closed with the sink
+        Path(exporter).open("ab").close()
     except OSError as error:
         raise Misconfigured(f"EXECUTOR_TRACES: {exporter}: {error.strerror}") from error
-    return lambda: _file_sink(_Builder(program, instance), out)
+    return lambda: _file_sink(_Builder(program, instance), Path(exporter))
 
 
 def _otlp_sink(builder: _Builder, url: str) -> Sink:
@@ -162,7 +162,9 @@ def _otlp_sink(builder: _Builder, url: str) -> Sink:
     return Sink(export, exporter.shutdown)
 
 
-def _file_sink(builder: _Builder, out: BinaryIO) -> Sink:
+def _file_sink(builder: _Builder, path: Path) -> Sink:
+    out = path.open("ab", buffering=0)
+
     def export(spans: Sequence[Span]) -> bool:
         lines = [span.to_json(indent=None) + "\n" for span in builder.built(spans)]
         out.write("".join(lines).encode())  # one write: other programs append to the same file

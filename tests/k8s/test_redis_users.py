@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from cli.embedded import binary
+from dispatcher.surroundings import Surroundings
 from executor.client import Client
 from executor.errors import ExecutorError, NotAuthorized
 from executor.settings import load
 from executor.streams.server import Cell
+from executor.tracing import now_ns
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
@@ -170,16 +172,40 @@ async def test_a_dead_worker_is_rescued(cluster: Cluster) -> None:
     assert await cluster.log() == []
 
 
-async def test_admin_cancels_and_caller_may_not(cluster: Cluster) -> None:
+async def test_what_waits_in_vain_is_ended_and_a_start_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    """The other scripts of the janitor, and the notes about pods, as dispatcher and worker."""
+    variables = {"EXECUTOR_TRACES": str(tmp_path / "spans"), "EXECUTOR_MAX_AGE": "2"}
+    around = Surroundings(phases_of=lambda _: [("pod.scale", now_ns())])
+    await cluster.stack("dispatcher", **variables).dispatcher(surroundings=around)
+    looking = cluster.stack("doctor")
+    async with cluster.caller() as client:
+        old = await client.run("pass", wait_timeout=20)
+        woke = await client.submit("pass")
+        await wait_until(lambda: _is_queued(client, woke.id), "it waits")
+        await cluster.stack("worker", **variables).worker(wait=False)
+        result = await woke.wait(20)
+    await wait_until(lambda: "pod.start" in (tmp_path / "spans").read_text(), "the start is told and taken")
+
+    assert (old.outcome, result.outcome) == ("lost", "succeeded")
+    assert (await looking.upkeep.view("warm.python")).lag == 0
+    assert await cluster.log() == []
+
+
+async def _is_queued(client: Client, evaluation_id: str) -> bool:
+    return (await client.state(evaluation_id)).get("state") == "queued"
+
+
+async def test_admin_watches_cancels_and_caller_may_not_cancel(cluster: Cluster) -> None:
     await cluster.stack("dispatcher").dispatcher()
     looking = cluster.stack("doctor")
     await _worker(cluster, looking, "only")
     async with cluster.caller() as client:
-        handle = await client.submit("import time; time.sleep(30)")
+        handle = await client.submit("print('on', flush=True); import time; time.sleep(30)", stream=True)
         await wait_until(lambda: _runs(client, handle.id), "it runs")
         with pytest.raises(NotAuthorized):
             await client.cancel(handle.id)
         async with Client(cluster.url("admin"), settings=load({})) as admin:
+            assert (await anext(admin.stream(handle.id))).text == "on\n"
             assert await admin.cancel(handle.id) == ("cancelling", "only")
         result = await handle.wait(20)
 

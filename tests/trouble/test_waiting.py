@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
@@ -95,3 +96,25 @@ async def test_a_cancelled_entry_behind_one_that_waits_keeps_its_place(stack: St
 
     assert (await first.wait(20)).stdout == "1\n"
     await wait_until(lambda: lag_is(stack, 0), "the claim passes the second over")
+
+
+async def test_a_lane_whose_group_is_gone_gets_it_again_and_counts_right(stack: Stack) -> None:
+    """Without a group KEDA sees no lag and wakes nobody, so no worker would come to make it."""
+    await stack.dispatcher()
+    worker = await stack.worker()
+    await asyncio.gather(*(stack.client.run("pass") for _ in range(5)))
+    worker.terminate()
+    await wait_until(lambda: stack.gone("worker-0"), "the worker has gone")
+    await wait_until(lambda: length_is(stack, 1), "the lane is trimmed")
+
+    await stack.redis.call("XGROUP", "DESTROY", stack.cell.keys.lane(LANE), "workers")
+    waiting = await stack.client.submit("print(1)")
+
+    await wait_until(lambda: lag_is(stack, 1), "the lane has its group, and one entry waits")
+    await stack.worker()
+    assert (await waiting.wait(20)).stdout == "1\n"
+
+
+async def length_is(stack: Stack, length: int) -> bool:
+    found: int = await stack.redis.call("XLEN", stack.cell.keys.lane(LANE))
+    return found == length
