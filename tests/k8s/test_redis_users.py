@@ -184,7 +184,7 @@ async def test_what_waits_in_vain_is_ended_and_a_start_is_told(cluster: Cluster,
         await wait_until(lambda: _is_queued(client, woke.id), "it waits")
         await cluster.stack("worker", **variables).worker(wait=False)
         result = await woke.wait(20)
-    await wait_until(lambda: "pod.start" in (tmp_path / "spans").read_text(), "the start is told and taken")
+    await wait_until(lambda: "pod.scale" in (tmp_path / "spans").read_text(), "the start is told and taken")
 
     assert (old.outcome, result.outcome) == ("lost", "succeeded")
     assert (await looking.upkeep.view("warm.python")).lag == 0
