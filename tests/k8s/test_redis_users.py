@@ -182,6 +182,8 @@ async def test_what_waits_in_vain_is_ended_and_a_start_is_told(cluster: Cluster,
         old = await client.run("pass", wait_timeout=20)
         woke = await client.submit("pass")
         await wait_until(lambda: _is_queued(client, woke.id), "it waits")
+        now = now_ns()
+        await wait_until(lambda: now_ns() > now + 30 * 10**6, "the kernel's clock of processes has ticked since")
         await cluster.stack("worker", **variables).worker(wait=False)
         result = await woke.wait(20)
     await wait_until(lambda: "pod.scale" in (tmp_path / "spans").read_text(), "the start is told and taken")
