@@ -91,7 +91,7 @@ def test_keys_are_documented() -> None:
     names = {
         keys.requests(), keys.lane("<lane>"), keys.record("<tenant>", "<id>"), keys.result("default", "<id>"),
         keys.output("default", "<id>"), keys.reply("<name>"), keys.results(), keys.dead(),
-        keys.heartbeat("<worker>"), keys.executors(), keys.control("<worker>"),
+        keys.heartbeat("<worker>"), keys.executors(), keys.control("<worker>"), keys.ages(), keys.starts(),
     }  # fmt: skip
 
     assert {row[0].strip("`") for row in _table("Redis")} == names
