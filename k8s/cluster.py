@@ -14,7 +14,7 @@ _SECONDS: Final = 10.0
 """One answer of the API server."""
 _WATCH_SECONDS: Final = 300
 """One watch; then it is asked for anew."""
-_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class WatchEnded(Exception):
 def in_this_pod() -> tuple[str, Any] | None:
     """Namespace and client for a program that runs in a pod with a token; None anywhere else."""
     try:
-        return _NAMESPACE.read_text().strip(), connect()
+        return (_ACCOUNT / "namespace").read_text().strip(), connect()
     except (OSError, Misconfigured):
         return None
 
@@ -59,7 +59,10 @@ def connect() -> Any:
     from kubernetes import client, config  # noqa: PLC0415 half a second that only some commands need
 
     try:
-        config.load_config()  # type: ignore[no-untyped-call]
+        if (_ACCOUNT / "token").exists():
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+        else:
+            config.load_kube_config()  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         raise Misconfigured(f"no cluster: set KUBECONFIG, or run in a pod with a service account ({error})") from error
     return client.ApiClient()

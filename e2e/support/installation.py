@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,6 +104,15 @@ class Installation:
         """Whether every Job has ended."""
         return not any(job["status"].get("active") for job in self.jobs())
 
+    def _traces(self) -> str:
+        try:
+            with self.jaeger_url() as url:
+                page = f"{url}/api/traces?service=executor-dispatcher&limit=500"
+                with urllib.request.urlopen(page, timeout=10) as answer:
+                    return str(answer.read(), "utf-8")
+        except (OSError, AssertionError) as error:
+            return json.dumps({"error": str(error)})
+
     def keep(self, folder: Path) -> None:
         """Write events, objects and logs of the namespace into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,4 +124,5 @@ class Installation:
             name = pod["metadata"]["name"]
             logs = self.kubectl("logs", name, "--all-containers", "--prefix", "--tail=500", check=False)
             (folder / f"{name}.log").write_text(logs)
+        (folder / "traces.json").write_text(self._traces())
         (folder / "namespace.json").write_text(json.dumps({"namespace": self.kubectl.namespace}))
