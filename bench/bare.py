@@ -1,4 +1,4 @@
-"""The bare loop of DESIGN section 11, in an interpreter with nothing else in it; prints loops per second.
+"""The bare loop, in an interpreter with nothing else in it; prints loops per second.
 
 What a warm child costs without any of our parts: the parent has compiled once, as a zygote has.
 """

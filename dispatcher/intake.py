@@ -63,7 +63,7 @@ class Intake:
         while not self.draining:
             try:
                 if recover:
-                    entries = await self._ingress.pending(batch)
+                    entries = await self._ingress.pending()
                     recover = bool(entries)
                 self._read_ns = now_ns()
                 decisions = [self.decide(entry) for entry in entries]
@@ -78,10 +78,10 @@ class Intake:
 
     async def take_over(self, idle_ms: int) -> None:
         """Answer entries that another dispatcher has held for too long."""
-        entries = await self._ingress.take_over(idle_ms, self._settings.dispatcher.batch)
-        self._read_ns = now_ns()
-        decisions = [self.decide(entry) for entry in entries]
-        self._follow_up(decisions, await self._ingress.carry_out(decisions))
+        async for entries in self._ingress.take_over(idle_ms):
+            self._read_ns = now_ns()
+            decisions = [self.decide(entry) for entry in entries]
+            self._follow_up(decisions, await self._ingress.carry_out(decisions))
 
     def decide(self, entry: IngressEntry) -> Admission | Rejection:
         """Validate, authorize and route one entry; never raises for what a caller sent."""

@@ -1,7 +1,7 @@
 """Every setting: its variable, default, unit and meaning, in one place.
 
 The only module that reads the process environment. Settings are frozen values, loaded once by the command line
-and handed down. The defaults of DESIGN's table are tied to docs/operations.md by a test.
+and handed down. The defaults are tied to docs/operations.md by a test.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from executor.errors import PermanentError, ScriptMissing
 from executor.keys import DISPATCHERS
@@ -18,6 +18,11 @@ from executor.streams.server import Cell, ensure_groups
 from executor.streams.terminal import Destination
 
 log = logging.getLogger("dispatcher")
+
+_BYTES: Final = 4 * 1024 * 1024
+"""Entries read at once are this large together, and one more; a dispatcher holds them about five times over."""
+_FEW: Final = 4
+"""Entries read at once where their size is not bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Ingress:
 
         Args:
             decisions: about entries read before.
-            count: most entries to take of each stream.
+            count: most entries to take; fewer when they are large (`_BYTES`).
             block_ms: how long the server waits for the first.
 
         Returns:
@@ -77,16 +82,24 @@ class Ingress:
             ExecutorError: with nothing known about the decisions; they stay pending and are read again.
         """
         commands = [self._command(decision) for decision in decisions]
-        read = self._read_command(">", count, block_ms)
-        *answers, entries = await self._channel.pipeline([*commands, read], patience=block_ms / 1000)
+        take = script("take").command(self._streams, [DISPATCHERS, self._consumer, count, _BYTES])
+        reads = self._read_command(">", 1, block_ms), take
+        *answers, first, more = await self._channel.pipeline([*commands, *reads], patience=block_ms / 1000)
         settled = [
             await self._settle(command, decision, answer)
             for command, decision, answer in zip(commands, decisions, answers, strict=True)
         ]
-        return settled, self._read(entries)
+        return settled, self._read(first, more, take)
 
-    async def _read(self, reply: asyncio.Future[Any]) -> list[IngressEntry]:
-        return self._entries(await reply)
+    async def _read(self, first: asyncio.Future[Any], more: asyncio.Future[Any], take: Command) -> list[IngressEntry]:
+        """The entry that was waited for, and what else there was."""
+        replies: list[Any] = list(await asyncio.gather(first, more, return_exceptions=True))
+        if isinstance(replies[1], ScriptMissing):
+            replies[1] = await self._repair.call(*script("take").full(take))
+        for reply in replies:
+            if isinstance(reply, BaseException):
+                raise reply
+        return [entry for reply in replies for entry in self._entries(reply)]
 
     async def carry_out(self, decisions: Sequence[Admission | Rejection]) -> list[list[bytes]]:
         """Carry out decisions without reading."""
@@ -133,23 +146,21 @@ class Ingress:
             if not await self._repair.call("XPENDING", stream, DISPATCHERS, "-", "+", 1, self._consumer):
                 await self._repair.call("XGROUP", "DELCONSUMER", stream, DISPATCHERS, self._consumer)
 
-    async def pending(self, count: int) -> list[IngressEntry]:
-        """Entries delivered to this consumer and never answered, oldest first."""
-        return self._entries(await self._channel.call(*self._read_command("0", count, None)))
+    async def pending(self) -> list[IngressEntry]:
+        """The oldest entries delivered to this consumer and never answered: few, for they may be large."""
+        return self._entries(await self._channel.call(*self._read_command("0", _FEW, None)))
 
-    async def take_over(self, idle_ms: int, count: int) -> list[IngressEntry]:
-        """Entries that another dispatcher took and never answered."""
-        taken = []
+    async def take_over(self, idle_ms: int) -> AsyncIterator[list[IngressEntry]]:
+        """Entries that another dispatcher took and never answered, a few at a time."""
         for stream in self._streams:
             cursor = b"0-0"
             while True:
                 cursor, entries, *_ = await self._repair.call(
-                    "XAUTOCLAIM", stream, DISPATCHERS, self._consumer, idle_ms, cursor, "COUNT", count
+                    "XAUTOCLAIM", stream, DISPATCHERS, self._consumer, idle_ms, cursor, "COUNT", _FEW
                 )
-                taken += [IngressEntry(stream, entry_id.decode(), _pairs(fields)) for entry_id, fields in entries]
+                yield [IngressEntry(stream, entry_id.decode(), _pairs(fields)) for entry_id, fields in entries]
                 if cursor == b"0-0":
                     break
-        return taken
 
     def _read_command(self, start: str, count: int, block_ms: int | None) -> Command:
         block: tuple[str | int, ...] = () if block_ms is None else ("BLOCK", block_ms)

@@ -120,7 +120,7 @@ def _references(one: Object, facts: dict[str, Any]) -> Iterator[Finding]:
                 about,
                 f"there is no {kind} {ref['name']}",
                 "KEDA cannot reach the queue server",
-                "kubectl apply -k keda/base",
+                "apply your overlay of k8s/ again: keda/base is in it",
             )
             return
 

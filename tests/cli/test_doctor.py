@@ -78,7 +78,7 @@ async def test_a_server_that_keeps_nothing_is_a_warning(stack: Stack) -> None:
 
 
 async def test_a_nil_lag_is_an_error(stack: Stack) -> None:
-    """The trap of DESIGN section 5: a group made at $ on a stream that is not empty."""
+    """The trap: a group made at $ on a stream that is not empty."""
     lane = stack.cell.keys.lane("job.cpu")
     for name in ("a", "b"):
         await stack.redis.call("XADD", lane, "*", "id", name)
