@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -82,15 +84,13 @@ def test_a_password_that_keda_does_not_have(installation: Installation, client: 
     right = installation.kubectl.get("secret", "executor-redis")["data"]["password"]
     _set_password(installation, "d3Jvbmc=")
     try:
-        wait_for(
-            lambda: "WRONGPASS" in installation.kubectl("describe", "scaledjob", "job-cpu"), "KEDA cannot look", 60
-        )
+        _keda_follows(installation, ready=False)
         result = lost(client, **IN_A_JOB)
     finally:
         _set_password(installation, right)
 
     assert "no pod was made for the lane" in result.error
-    wait_for(lambda: _ready(installation) == "True", "KEDA can look again", 60)
+    _keda_follows(installation, ready=True)
     assert client.run("print(1)", wait_timeout=60, **IN_A_JOB).outcome is Outcome.SUCCEEDED
 
 
@@ -134,18 +134,27 @@ async def _call(url: str, installation: Installation, *command: str) -> Any:
 
 
 def _set_password(installation: Installation, encoded: str) -> None:
-    """KEDA keeps its connection until something of the object changes."""
-    installation.kubectl(
-        "patch", "secret", "executor-redis", "--type=merge", "-p", json.dumps({"data": {"password": encoded}})
-    )
-    ttl = 299 if encoded == "d3Jvbmc=" else 300
-    change = json.dumps({"spec": {"jobTargetRef": {"ttlSecondsAfterFinished": ttl}}})
-    installation.kubectl("patch", "scaledjob", "job-cpu", "--type=merge", "-p", change)
+    change = json.dumps({"data": {"password": encoded}})
+    installation.kubectl("patch", "secret", "executor-redis", "--type=merge", "-p", change)
 
 
-def _ready(installation: Installation) -> str:
+def _keda_follows(installation: Installation, *, ready: bool) -> None:
+    """Wait until KEDA has taken a changed Secret: it reads it anew only when the object changes, and from a cache."""
+    lives, agreed = itertools.count(200), itertools.count(1)
+
+    def twice() -> bool:
+        change = json.dumps({"spec": {"jobTargetRef": {"ttlSecondsAfterFinished": next(lives)}}})
+        installation.kubectl("patch", "scaledjob", "job-cpu", "--type=merge", "-p", change)
+        time.sleep(3)  # two of its looks
+        return _is_ready(installation) is ready and next(agreed) == 2
+
+    wait_for(twice, f"KEDA's ScaledJob is {'' if ready else 'not '}ready", 90)
+    assert ready or "WRONGPASS" in installation.kubectl("describe", "scaledjob", "job-cpu")
+
+
+def _is_ready(installation: Installation) -> bool:
     conditions = installation.kubectl.get("scaledjob", "job-cpu")["status"].get("conditions", [])
-    return next((str(one["status"]) for one in conditions if one["type"] == "Ready"), "")
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _dispatchers(installation: Installation) -> list[dict[str, Any]]:
