@@ -8,7 +8,7 @@ import pytest
 
 from e2e.support.installation import Installation, wait_for
 from e2e.support.jobs import every_job
-from e2e.support.kubectl import Kubectl
+from e2e.support.keda import restart_operator
 from e2e.support.traces import print_phases, timelines
 from executor import Outcome
 from executor.sync import Client
@@ -67,21 +67,13 @@ def test_a_changed_spec_and_a_restart_of_the_operator_kill_nothing(installation:
         change = '{"spec": {"jobTargetRef": {"ttlSecondsAfterFinished": 299}}}'
         installation.kubectl("patch", "scaledjob", "job-cpu", "--type=merge", "-p", change)
         handles[DISTURBED // 3].wait(120)
-        _restart_the_operator(installation.kubectl)
+        restart_operator(installation.kubectl)
         results = [handle.wait(300) for handle in handles]
         wait_for(installation.nothing_runs, "every Job has ended", 120)
     print(f"\n{DISTURBED} evaluations, a changed spec, a restarted operator: {len(jobs)} Jobs")
 
     assert Counter((result.outcome, result.attempt) for result in results) == {(Outcome.SUCCEEDED, 1): DISTURBED}
     assert len(jobs) == DISTURBED
-
-
-def _restart_the_operator(kubectl: Kubectl) -> None:
-    label = "app.kubernetes.io/name=keda-operator"
-    (operator,) = kubectl.list("deployments", "-l", label, "--all-namespaces")
-    namespace, name = operator["metadata"]["namespace"], operator["metadata"]["name"]
-    kubectl("rollout", "restart", f"deployment/{name}", "-n", namespace)
-    kubectl("rollout", "status", f"deployment/{name}", "-n", namespace, "--timeout=120s")
 
 
 def _running_pod(installation: Installation, crashed: set[str]) -> str | None:

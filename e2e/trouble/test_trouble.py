@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from e2e.support.installation import Installation, wait_for
-from e2e.support.kubectl import Kubectl
+from e2e.support.keda import restart_operator, without_operator
 from executor import EvaluationResult, Outcome
 from executor.sync import Client
 from tests.support.command import execute
@@ -84,18 +81,22 @@ def test_a_password_that_keda_does_not_have(installation: Installation, client: 
     right = installation.kubectl.get("secret", "executor-redis")["data"]["password"]
     _set_password(installation, "d3Jvbmc=")
     try:
-        _keda_follows(installation, ready=False)
+        restart_operator(installation.kubectl)  # it keeps the connection that it has, whatever becomes of the Secret
+        wait_for(lambda: not _is_ready(installation), "KEDA cannot look", 60)
         result = lost(client, **IN_A_JOB)
+        described = installation.kubectl("describe", "scaledjob", "job-cpu")
     finally:
         _set_password(installation, right)
 
     assert "no pod was made for the lane" in result.error
-    _keda_follows(installation, ready=True)
+    assert "WRONGPASS" in described
+    restart_operator(installation.kubectl)
+    wait_for(lambda: _is_ready(installation), "KEDA can look again", 60)
     assert client.run("print(1)", wait_timeout=60, **IN_A_JOB).outcome is Outcome.SUCCEEDED
 
 
 async def test_no_keda(installation: Installation) -> None:
-    with installation.redis_url("caller") as url, Client(url) as client, _without_operator(installation.kubectl):
+    with installation.redis_url("caller") as url, Client(url) as client, without_operator(installation.kubectl):
         result = lost(client)
         with installation.redis_url("doctor") as looking:
             environ = {name: os.environ[name] for name in ("PATH", "KUBECONFIG")} | {"REDIS_URL": looking}
@@ -138,20 +139,6 @@ def _set_password(installation: Installation, encoded: str) -> None:
     installation.kubectl("patch", "secret", "executor-redis", "--type=merge", "-p", change)
 
 
-def _keda_follows(installation: Installation, *, ready: bool) -> None:
-    """Wait until KEDA has taken a changed Secret: it reads it anew only when the object changes, and from a cache."""
-    lives, agreed = itertools.count(200), itertools.count(1)
-
-    def twice() -> bool:
-        change = json.dumps({"spec": {"jobTargetRef": {"ttlSecondsAfterFinished": next(lives)}}})
-        installation.kubectl("patch", "scaledjob", "job-cpu", "--type=merge", "-p", change)
-        time.sleep(3)  # two of its looks
-        return _is_ready(installation) is ready and next(agreed) == 2
-
-    wait_for(twice, f"KEDA's ScaledJob is {'' if ready else 'not '}ready", 90)
-    assert ready or "WRONGPASS" in installation.kubectl("describe", "scaledjob", "job-cpu")
-
-
 def _is_ready(installation: Installation) -> bool:
     conditions = installation.kubectl.get("scaledjob", "job-cpu")["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
@@ -159,16 +146,3 @@ def _is_ready(installation: Installation) -> bool:
 
 def _dispatchers(installation: Installation) -> list[dict[str, Any]]:
     return installation.kubectl.list("pods", "-l", "app.kubernetes.io/name=executor-dispatcher")
-
-
-@contextmanager
-def _without_operator(kubectl: Kubectl) -> Iterator[None]:
-    (operator,) = kubectl.list("deployments", "-l", "app.kubernetes.io/name=keda-operator", "--all-namespaces")
-    where = ("-n", operator["metadata"]["namespace"])
-    name = f"deployment/{operator['metadata']['name']}"
-    kubectl("scale", name, "--replicas=0", *where)
-    try:
-        yield
-    finally:
-        kubectl("scale", name, f"--replicas={operator['spec']['replicas']}", *where)
-        kubectl("rollout", "status", name, "--timeout=120s", *where)
