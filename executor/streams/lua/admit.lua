@@ -1,5 +1,5 @@
 #!lua
--- Takes one valid request from ingress into its lane. The only way work enters a lane.
+-- Takes one valid request from ingress into its lane. The only way new work enters one.
 -- KEYS  record, result, results, reply | results, lane, ingress, ages
 -- ARGV  has_reply, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
 --       ingress group, ingress entry, id, tenant, traceparent, record_ttl_ms, max_age_ms, record field/value...
@@ -19,11 +19,9 @@ end
 if reply_key and not holds(reply_key, 'stream') then
   return {'reply_type'}
 end
-redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'state', 'queued', 'attempt', 0, 'generation', 0,
-  'entry', entry, 'queued_at', now_ms(), 'traceparent', ARGV[10], unpack(rest(ARGV, 13)))
-redis.call('PEXPIRE', KEYS[1], ARGV[11])
-redis.call('ZADD', KEYS[7], now_ms() + ARGV[12], KEYS[1])
-redis.call('PEXPIRE', KEYS[7], ARGV[11])
-local added = redis.call('XADD', KEYS[5], '*', 'id', id, 'tenant', tenant, 'attempt', 1, 'traceparent', ARGV[10])
+local fields = rest(ARGV, 13)
+fields[#fields + 1] = 'entry'
+fields[#fields + 1] = entry
+local added = enter(KEYS[1], KEYS[5], KEYS[7], id, tenant, ARGV[10], ARGV[11], ARGV[12], fields)
 redis.call('XACK', KEYS[6], group, entry)
 return {'admitted', added}
