@@ -35,6 +35,19 @@ class Outcome(StrEnum):
     """The platform's fault, after all attempts."""
 
 
+class Reason(StrEnum):
+    """Why there is a dead letter."""
+
+    ATTEMPTS = "attempts"
+    """Lost: its workers went away in every attempt."""
+    AGE = "age"
+    """Lost: no worker took it within its whole life."""
+    CORRUPT = "corrupt"
+    """What was stored for it cannot be read."""
+    UNANSWERABLE = "unanswerable"
+    """A key that its answer needs holds something that is not ours."""
+
+
 class State(StrEnum):
     """Where an evaluation's record stands."""
 

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from executor.errors import ExecutorError, GroupMissing, PermanentError, WorkerBroken
+from executor.errors import CorruptEntry, ExecutorError, GroupMissing, PermanentError, WorkerBroken
 from executor.outage import Outage
+from executor.outcome import Reason
 from executor.result import EvaluationResult
 from executor.streams.lane import Lane, LaneEntry, Lease
 from executor.telemetry import EVALUATIONS, LOST_LEASES, QUEUE_SECONDS, RUN_SECONDS, SLOTS_BUSY, STALE_COMMITS
@@ -159,7 +160,7 @@ class Consumer:
                 following = await self._evaluate(current, last=last)
             except PermanentError as error:
                 log.exception("an entry cannot be worked", extra={"entry_id": current.entry_id, "error": str(error)})
-                await self._outage.outlast(lambda entry=current, error=error: self._lane.bury(entry, str(error)))  # type: ignore[misc]
+                await self._bury(current, error)
             finally:
                 self._held.discard(current.entry_id)
             if following is not None:
@@ -189,12 +190,13 @@ class Consumer:
             if lease.attempt < attempt.payload["max_attempts"]:
                 await self._give_back(entry, lease.generation)
                 return None
-            reason = str(error)
-            following = await self._commit(attempt, attempt.lost(reason), seen, last=last)
-            await self._outage.outlast(lambda: self._lane.bury(entry, reason))
-            return following
+            return await self._commit(attempt, attempt.lost(str(error)), seen, last=last)
         finally:
             self.running.pop(entry.entry_id, None)
+
+    async def _bury(self, entry: LaneEntry, error: PermanentError) -> None:
+        reason = Reason.CORRUPT if isinstance(error, CorruptEntry) else Reason.UNANSWERABLE
+        await self._outage.outlast(lambda: self._lane.bury(entry, reason, str(error)))
 
     async def _claim(self, entry: LaneEntry) -> Lease | None:
         while True:

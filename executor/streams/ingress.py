@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from executor.errors import PermanentError, ScriptMissing
 from executor.keys import DISPATCHERS
-from executor.outcome import Outcome
+from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
 from executor.streams.channel import Command
-from executor.streams.scripts import script
+from executor.streams.scripts import run, script
 from executor.streams.server import Cell, ensure_groups
 from executor.streams.terminal import Destination
 
@@ -128,13 +128,14 @@ class Ingress:
     async def _bury(self, decision: Admission | Rejection, error: PermanentError) -> None:
         """Set an entry aside that cannot be answered, because a key it needs is not ours."""
         entry, to, cell = decision.entry, decision.to, self._cell
-        facts = ("id", to.id, "tenant", to.tenant, "stream", entry.stream, "error", str(error))
         log.error(
             "a request cannot be answered and goes to the dead letters",
             extra={"evaluation_id": to.id, "error": str(error)},
         )
-        await self._repair.call("XADD", cell.keys.dead(), "MAXLEN", "~", cell.delivery.dead_cap, "*", *facts)
-        await self._repair.call("XACK", entry.stream, DISPATCHERS, entry.entry_id)
+        keys = [cell.keys.record(to.tenant, to.id), cell.keys.dead(), entry.stream]
+        args: list[str | int] = [cell.delivery.dead_cap, DISPATCHERS, entry.entry_id]
+        about = (to.id, to.tenant, "stream", entry.stream, Reason.UNANSWERABLE, str(error))
+        await run(self._repair, "bury", keys, [*args, *about])
 
     async def ensure(self) -> None:
         """Make the groups of all streams if they are not there."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from executor.keys import WORKERS
+from executor.outcome import Reason
 from executor.result import EvaluationResult
 from executor.streams.scripts import run
 from executor.streams.server import Cell, ensure_groups
@@ -136,8 +137,9 @@ class Lane:
             lease.entry.entry_id,
             lease.generation,
         ]
-        args += [fetch, "1" if leave else "0", result.outcome, *result.to_fields()]
-        reply = await run(self._commands, "commit", [*to.keys(self._cell.keys), self._stream], args)
+        args += [fetch, "1" if leave else "0", self._cell.delivery.dead_cap, result.outcome, *result.to_fields()]
+        keys = [*to.keys(self._cell.keys), self._stream, self._cell.keys.dead()]
+        reply = await run(self._commands, "commit", keys, args)
         return reply[0] == b"committed", _lane_entries(reply[1:])
 
     async def release(self, entry: LaneEntry, generation: int | None) -> str:
@@ -155,13 +157,12 @@ class Lane:
         answer = await run(self._commands, "emit", keys, [*args, *(word for chunk in chunks for word in chunk)])
         return bool(answer)
 
-    async def bury(self, entry: LaneEntry, reason: str) -> None:
-        """Set an entry aside that no attempt can work: to the dead letters, then acknowledged."""
-        facts = ("id", entry.id, "tenant", entry.tenant, "lane", self.name, "error", reason)
-        await self._commands.call(
-            "XADD", self._cell.keys.dead(), "MAXLEN", "~", self._cell.delivery.dead_cap, "*", *facts
-        )
-        await self._commands.call("XACK", self._stream, WORKERS, entry.entry_id)
+    async def bury(self, entry: LaneEntry, reason: Reason, error: str) -> None:
+        """Set an entry aside that no attempt can work: to the dead letters, and acknowledged."""
+        keys = [self._cell.keys.record(entry.tenant, entry.id), self._cell.keys.dead(), self._stream]
+        args: list[str | int] = [self._cell.delivery.dead_cap, WORKERS, entry.entry_id]
+        about = (entry.id, entry.tenant, "lane", self.name, reason, error)
+        await run(self._commands, "bury", keys, [*args, *about])
 
     async def tell(self, start: WorkerStart) -> None:
         """Leave a note of this worker's start, for the trace."""

@@ -41,7 +41,7 @@ def script(name: str) -> Script:
     """Load lua/<name>.lua."""
     shebang, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
     library = "".join(
-        (_FOLDER / "lib" / f"{part}.lua").read_text() for part in ("terminal", "enter", "requeue")
+        (_FOLDER / "lib" / f"{part}.lua").read_text() for part in ("terminal", "enter", "dead", "requeue")
     )
     source = f"{shebang}\n{library}\n{body}"
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

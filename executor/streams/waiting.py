@@ -36,8 +36,9 @@ class Waiting:
         result = EvaluationResult(
             id=to.id, tenant=to.tenant, outcome=Outcome.LOST, error=error, traceparent=known.traceparent
         )
-        args = [*to.args(delivery), round(delivery.lease * 1000), *result.to_fields()]
-        word: bytes = await run(self._channel, "expire", to.keys(self._cell.keys), args)
+        keys = [*to.keys(self._cell.keys), self._cell.keys.dead()]
+        args = [*to.args(delivery), round(delivery.lease * 1000), delivery.dead_cap, *result.to_fields()]
+        word: bytes = await run(self._channel, "expire", keys, args)
         return word.decode()
 
     async def skip_ended(self, lane: str, most: int) -> int:

@@ -316,9 +316,10 @@ async def test_a_request_that_cannot_be_answered_goes_to_the_dead_letters(
 
     await queued(stack, "next")
     letters = await stack.stream(stack.cell.keys.dead())
-    assert [(letter["id"], letter["tenant"], letter["stream"]) for letter in letters] == [
-        ("taken", "default", stack.cell.keys.requests())
+    assert [(letter["id"], letter["tenant"], letter["stream"], letter["reason"]) for letter in letters] == [
+        ("taken", "default", stack.cell.keys.requests(), "unanswerable")
     ]
+    assert (letters[0]["attempts"], letters[0]["history"]) == ("0", "")
     assert key in letters[0]["error"]
     assert await stack.redis.call("GET", key) == b"foreign"
     assert await unanswered(stack) == 0, entry_id

@@ -213,7 +213,9 @@ async def test_killing_its_keeper_ends_after_the_last_attempt(shared: Stack) -> 
 
     assert (result.outcome, result.attempt) == (Outcome.LOST, 2)
     dead = await shared.stream(shared.cell.keys.dead())
-    assert [entry["id"] for entry in dead].count(result.id) == 1
+    (letter,) = [entry for entry in dead if entry["id"] == result.id]
+    assert (letter["reason"], letter["lane"], letter["error"]) == ("attempts", "warm.python", result.error)
+    assert (letter["attempts"], letter["history"]) == ("2", f"{result.worker},{result.worker}")
 
 
 async def test_bytes_that_are_not_utf8_are_replaced(shared: Stack) -> None:

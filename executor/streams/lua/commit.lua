@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- The one step that ends an attempt with a result. A stale owner is refused; repeating it is harmless.
--- KEYS  record, result, results, reply | results, output | results, ages, lane
+-- KEYS  record, result, results, reply | results, output | results, ages, lane, dead
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
---       group, consumer, entry, generation, fetch, leave, outcome, result field/value...
+--       group, consumer, entry, generation, fetch, leave, dead_cap, outcome, result field/value...
 -- fetch  how many next entries of the lane to hand to this consumer in the same step
 -- leave  '1': remove the consumer if it holds nothing any more (a one-shot worker's last word)
 -- Returns {'committed' | 'stale', entry...}; an entry is {entry id, {field, value, ...}}
@@ -12,7 +12,12 @@ local answer = {'stale'}
 if found[1] == generation and found[2] == 'running' then
   local flow = {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}
   local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6]}
-  terminal(keys, flow, ARGV[13], rest(ARGV, 14))
+  if ARGV[14] == 'lost' then
+    remember(KEYS[1], consumer)
+    lost(keys, flow, KEYS[8], ARGV[13], 'attempts', rest(ARGV, 15))
+  else
+    terminal(keys, flow, ARGV[14], rest(ARGV, 15))
+  end
   redis.call('XACK', KEYS[7], group, entry)
   answer = {'committed'}
 elseif found[1] == generation and found[2] == 'done' then

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Ends an evaluation that has waited for its whole life. One that runs is left to its timeout and looked at again.
--- KEYS  record, result, results, reply | results, output | results, ages
--- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap, again_ms,
+-- KEYS  record, result, results, reply | results, output | results, ages, dead
+-- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap, again_ms, dead_cap,
 --       result field/value...
 -- Its lane entry stays, so that lag is exact; the claim, or the skipping of what has ended, passes it over.
 -- Returns 'lost' | 'running' | 'gone' (it has ended, or is not known any more) | 'early'
@@ -17,9 +17,9 @@ elseif found[1] ~= 'queued' then
   redis.call('ZREM', KEYS[6], KEYS[1])
   return 'gone'
 end
-local fields = rest(ARGV, 8)
+local fields = rest(ARGV, 9)
 fields[#fields + 1] = 'attempt'
 fields[#fields + 1] = found[2]
 local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6]}
-terminal(keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, 'lost', fields)
+lost(keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[7], ARGV[8], 'age', fields)
 return 'lost'

@@ -10,6 +10,9 @@ if #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, consumer) == 0 then
 end
 local found = redis.call('HMGET', KEYS[1], 'state', 'generation', 'attempt')
 if found[1] == 'queued' or (found[1] == 'running' and (ARGV[4] == '' or found[2] == ARGV[4])) then
+  if found[1] == 'running' then
+    remember(KEYS[1], consumer)
+  end
   requeue(KEYS[1], KEYS[2], group, entry, tonumber(found[3]) + 1)
   return 'requeued'
 end

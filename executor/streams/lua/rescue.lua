@@ -9,16 +9,14 @@ local expired = redis.call('XPENDING', KEYS[7], group, 'IDLE', ARGV[9], entry, e
 if #expired == 0 then
   return 'alive'
 end
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'max_attempts', 'id', 'tenant')
+local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'max_attempts')
 local state, attempt = found[1], tonumber(found[2] or 0)
 if state ~= 'queued' and state ~= 'running' then
   redis.call('XACK', KEYS[7], group, entry)
   return 'gone'
 end
-local history = redis.call('HGET', KEYS[1], 'history') or ''
 if state == 'running' then
-  history = history .. (history == '' and '' or ',') .. expired[1][2]
-  redis.call('HSET', KEYS[1], 'history', history)
+  remember(KEYS[1], expired[1][2])
 end
 if attempt < tonumber(found[3] or 1) then
   requeue(KEYS[1], KEYS[7], group, entry, attempt + 1)
@@ -28,9 +26,7 @@ local fields = rest(ARGV, 11)
 for _, value in ipairs({'attempt', tostring(attempt), 'worker', expired[1][2]}) do
   fields[#fields + 1] = value
 end
-redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[10], '*', 'id', found[4], 'tenant', found[5],
-  'attempts', attempt, 'history', history)
 local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6]}
-terminal(keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, 'lost', fields)
+lost(keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[8], ARGV[10], 'attempts', fields)
 redis.call('XACK', KEYS[7], group, entry)
 return 'lost'

@@ -60,7 +60,10 @@ local function terminal(keys, flow, outcome, pairs_)
   redis.call('HSET', result, unpack(pairs_))
   redis.call('PEXPIRE', result, flow[1])
   redis.call('HSET', record, 'state', 'done', 'outcome', outcome)
-  redis.call('HDEL', record, 'payload', 'owner', 'cancel')
+  redis.call('HDEL', record, 'owner', 'cancel')
+  if outcome ~= 'lost' then -- what is lost can be run again
+    redis.call('HDEL', record, 'payload')
+  end
   redis.call('PEXPIRE', record, flow[1])
   if keys[6] then
     redis.call('ZREM', keys[6], record)
