@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from executor.errors import ExecutorError, InvalidField, RequestError, TransientError
     from executor.outcome import Outcome
     from executor.result import EvaluationResult
+    from executor.streams.dead import DeadLetter
 
 __all__ = [
     "Chunk",
     "Client",
+    "DeadLetter",
     "EvaluationResult",
     "ExecutorError",
     "Handle",
@@ -30,6 +32,7 @@ __all__ = [
 _HOMES = {
     "Chunk": "client",
     "Client": "client",
+    "DeadLetter": "streams.dead",
     "EvaluationResult": "result",
     "ExecutorError": "errors",
     "Handle": "client",

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from executor import codec
 from executor.errors import ExecutorError, InvalidField, TransientError
@@ -21,6 +21,7 @@ from executor.request import FIELDS, EvaluationRequest, from_map
 from executor.result import EvaluationResult
 from executor.settings import Settings, load, server_url
 from executor.streams.caller import Caller, Entry
+from executor.streams.dead import DeadLetter, DeadLetters, Match
 from executor.streams.server import Cell, close_quietly
 from executor.tracing import Tracer, messaging, new_traceparent, now_ns, span_context
 
@@ -102,6 +103,7 @@ class Client:
         self._cell = Cell(url or server_url(self._settings.server), self._settings.server, self._settings.delivery)
         self._tenant = tenant
         self._caller = Caller(self._cell)
+        self._dead = DeadLetters(self._cell)
         self._tracer = Tracer("executor-client", self._settings.telemetry.traces)
         self._reply = self._cell.keys.reply(f"client-{secrets.token_hex(8)}")
         self._cursors: dict[str, bytes] = {self._reply: b"0-0"}
@@ -226,7 +228,7 @@ class Client:
         return await self._caller.result(self._tenant, evaluation_id)
 
     async def state(self, evaluation_id: str) -> dict[str, str]:
-        """State, attempt, owner and lane of an evaluation; {} when it is not known."""
+        """State, attempt, owner, lane, outcome and `redriven_as` of an evaluation; {} when it is not known."""
         return await self._caller.state(self._tenant, evaluation_id)
 
     async def cancel(self, evaluation_id: str) -> tuple[str, str]:
@@ -237,6 +239,20 @@ class Client:
             facts = (known.entry_id, self._tenant, evaluation_id, word)
             self._tracer.ended_unrun(known.traceparent, stream, *facts)
         return word, more
+
+    async def dead_letters(self, limit: int | None = None, **match: Unpack[Match]) -> list[DeadLetter]:
+        """Dead letters of the cell, of all tenants, that match (executor.streams.dead), newest first."""
+        return await self._dead.letters(limit, **match)
+
+    async def redrive(self, entry: DeadLetter | str) -> str:
+        """Run a lost evaluation again; returns its new id, or raises InvalidField with why it cannot be."""
+        return await self._dead.redrive(entry)
+
+    async def purge(
+        self, entry: DeadLetter | str | None = None, *, everything: bool = False, **match: Unpack[Match]
+    ) -> int:
+        """Throw dead letters away: one, those that match, or all; returns how many."""
+        return await self._dead.purge(entry, everything=everything, **match)
 
     async def stream(self, evaluation_id: str, cursor: str = "0-0") -> AsyncIterator[Chunk]:
         """Live output from a cursor to the end."""

@@ -19,6 +19,8 @@ WORKERS: Final = "workers"
 """Consumer group of every lane."""
 
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+AGAIN_PATTERN: Final = re.compile(r"(.+):again-([0-9]{1,9})")
+"""Id of an evaluation that was run again from the dead letters: the first one's, and how often."""
 TENANT_PATTERN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

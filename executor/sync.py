@@ -6,10 +6,11 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from executor import client
 from executor.result import EvaluationResult
+from executor.streams.dead import DeadLetter, Match
 
 T = TypeVar("T")
 
@@ -80,6 +81,18 @@ class Client:
     def cancel(self, evaluation_id: str) -> tuple[str, str]:
         """Take an evaluation back."""
         return self.call(self._inner.cancel(evaluation_id))
+
+    def dead_letters(self, limit: int | None = None, **match: Unpack[Match]) -> list[DeadLetter]:
+        """Dead letters of the cell that match, newest first."""
+        return self.call(self._inner.dead_letters(limit, **match))
+
+    def redrive(self, entry: DeadLetter | str) -> str:
+        """Run a lost evaluation again; returns its new id."""
+        return self.call(self._inner.redrive(entry))
+
+    def purge(self, entry: DeadLetter | str | None = None, *, everything: bool = False, **match: Unpack[Match]) -> int:
+        """Throw dead letters away: one, those that match, or all; returns how many."""
+        return self.call(self._inner.purge(entry, everything=everything, **match))
 
     def close(self) -> None:
         """Disconnect and end the thread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from executor.keys import WORKERS
+from executor.keys import AGAIN_PATTERN, WORKERS
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
 from executor.streams.lane import Lease
@@ -74,6 +74,7 @@ def trace_attempt(
 
     link, start = "", None
     if committed:
+        times = None if AGAIN_PATTERN.fullmatch(result.id) else times  # of the first time, when it is run again
         submitted_ns, admitted_ns = times or [read_ns - int(lease.queued_ms * 1e6)] * 2
         queued_ns = admitted_ns = min(admitted_ns, read_ns)
         if number > 1:

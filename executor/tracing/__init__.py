@@ -35,6 +35,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from executor.keys import AGAIN_PATTERN
 from executor.tracing.outbox import Kind, Outbox, Span, Value, sink_for
 
 __all__ = [
@@ -77,7 +78,8 @@ def span_context(parent: str, key: str) -> str:
 
 def evaluation_context(traceparent: str, tenant: str, evaluation_id: str) -> str:
     """The context of an evaluation's `evaluate` span, from the one its messages carry."""
-    if traceparent[36:52] == _root_id(traceparent[3:35]):
+    # What is run again has the context of the first time, whose spans are there already: it is a child of those.
+    if traceparent[36:52] == _root_id(traceparent[3:35]) and AGAIN_PATTERN.fullmatch(evaluation_id) is None:
         return traceparent
     return span_context(traceparent, f"{tenant}/{evaluation_id}")
 

@@ -6,7 +6,7 @@
 #
 # A tenant gets a user like `caller`, with executor:requests:TENANT, executor:eval:TENANT:* and executor:result:TENANT/*.
 # `caller` cannot take an evaluation back: the script of a cancel writes results, so who may run it may forge them;
-# `admin` may. Locks are the server's own: `%W~` write only, `%R~` read only.
+# `admin` may, and looks after the dead letters. Locks are the server's own: `%W~` write only, `%R~` read only.
 set -eu
 
 password() { # URL

@@ -67,6 +67,15 @@ def test_a_new_context_is_the_evaluations_own() -> None:
     assert evaluation_context(context, "default", "x") == context
 
 
+def test_what_is_run_again_is_in_the_trace_of_the_first_time() -> None:
+    context = new_traceparent()
+
+    again = [evaluation_context(context, "default", f"x:again-{number}") for number in (1, 2)]
+
+    assert {one[:36] for one in again} == {context[:36]}
+    assert len({context, *again}) == 3
+
+
 def test_every_program_computes_the_same_ids() -> None:
     whole = evaluation_context(CALLER, "default", "x")
 

@@ -215,6 +215,43 @@ async def test_admin_watches_cancels_and_caller_may_not_cancel(cluster: Cluster)
     assert {line.split()[0] for line in await cluster.log()} == {"caller"}
 
 
+async def test_admin_looks_after_dead_letters_and_nobody_else_does(cluster: Cluster) -> None:
+    await cluster.stack("dispatcher", EXECUTOR_MAX_AGE="1").dispatcher()
+    looking = cluster.stack("doctor")
+    async with cluster.caller() as caller, Client(cluster.url("admin"), settings=load({})) as admin:
+        old, _ = handles = await caller.submit_many([{"code": "print(1)", "id": "old"}, {"code": "pass"}])
+        assert [(await handle.wait(20)).outcome for handle in handles] == ["lost", "lost"]
+        (letter,) = await admin.dead_letters(id=old.id, reason="age")
+        await _worker(cluster, looking, "only")
+        assert (await admin.wait(await admin.redrive(letter), 20)).stdout == "1\n"
+        assert await admin.purge(everything=True) == 1
+        assert await cluster.log() == []
+        with pytest.raises(NotAuthorized):
+            await caller.dead_letters()
+        with pytest.raises(NotAuthorized):
+            await caller.redrive(letter)
+        with pytest.raises(NotAuthorized):
+            await caller.purge(everything=True)
+
+    assert {line.split()[0] for line in await cluster.log()} == {"caller"}
+
+
+async def test_a_worker_sets_aside_what_it_cannot_read(cluster: Cluster) -> None:
+    await cluster.stack("dispatcher").dispatcher()
+    looking = cluster.stack("doctor")
+    async with cluster.caller() as caller, Client(cluster.url("admin"), settings=load({})) as admin:
+        handle = await caller.submit("pass")
+        await wait_until(lambda: _is_queued(caller, handle.id), "it waits")
+        await cluster.call("boss", "HSET", f"executor:eval:default:{handle.id}", "payload", "\x00")
+        await _worker(cluster, looking, "only")
+
+        async def is_dead() -> bool:
+            return [one.reason for one in await admin.dead_letters()] == ["corrupt"]
+
+        await wait_until(is_dead, "it is a dead letter")
+    assert await cluster.log() == []
+
+
 async def test_scaler_counts_lanes_and_does_nothing_else(cluster: Cluster) -> None:
     lane = "executor:lane:warm.python"
     await cluster.call("boss", "XGROUP", "CREATE", lane, "workers", "0", "MKSTREAM")
