@@ -17,11 +17,12 @@ INTERRUPTED: Final = 130
 
 TABLE: Final = {
     OK: "done; for submit and result: the evaluation succeeded",
-    NOT_AS_HOPED: "the evaluation ended otherwise, a batch has an unexpected outcome, or doctor found errors",
+    NOT_AS_HOPED: "the evaluation ended otherwise, a batch has an unexpected outcome, doctor found errors, "
+    "or a dead letter cannot be redriven",
     USAGE: "bad arguments, request, file or configuration; the message names what",
     SERVER_AWAY: "the server cannot be used now; try again",
     NOT_ALLOWED: "the server refuses the credentials",
-    UNKNOWN_ID: "no evaluation of that id is known",
+    UNKNOWN_ID: "no evaluation or dead letter of that id is known",
     STILL_RUNNING: "no result yet (result), or not within --wait-timeout (submit)",
     INTERRUPTED: "Ctrl-C",
 }

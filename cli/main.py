@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cli import exits
+from cli.dead import dead
 from executor.errors import ExecutorError, InvalidField
 from executor.settings import Settings, load
 
@@ -26,6 +27,8 @@ app = typer.Typer(
     + "Exit codes: "
     + "; ".join(f"{code} {meaning}" for code, meaning in exits.TABLE.items()),
 )
+
+app.add_typer(dead, name="dead")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Tenant = Annotated[str, typer.Option(help="Whose ingress stream is used.")]

@@ -34,7 +34,7 @@ def judge_server(facts: dict[str, Any]) -> list[Finding]:
     for view in facts["streams"]:
         if not (view["kind"] == "ingress" and not view["exists"]):
             found += _stream(view, facts)
-    return [*found, *_dead(facts["dead"], facts["prefix"]), *_immortal(facts)]
+    return [*found, *_dead(facts["dead"]), *_immortal(facts)]
 
 
 def _refusals(refused: dict[str, str]) -> Iterator[Finding]:
@@ -228,13 +228,13 @@ def _orphans(about: str, view: dict[str, Any], executors: list[dict[str, Any]]) 
         yield ok(about, f"{len(view['consumers'])} consumers, each with a heartbeat")
 
 
-def _dead(count: int, prefix: str) -> Iterator[Finding]:
+def _dead(count: int) -> Iterator[Finding]:
     if count:
         yield warn(
             "dead letters",
             f"{count} of them",
             "evaluations that ended as lost, or requests that could not be answered",
-            f"executor redis XREVRANGE {prefix}:dead + - COUNT 10",
+            "executor dead list; then redrive or purge them (on a cluster as the user admin)",
         )
     else:
         yield ok("dead letters", "none")
