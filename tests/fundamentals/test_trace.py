@@ -109,6 +109,32 @@ async def test_what_ends_without_a_worker_has_a_trace_as_well(server: EmbeddedSe
         assert whole["start_time"] < whole["end_time"]
 
 
+async def test_what_is_run_again_is_beneath_its_first_time(server: EmbeddedServer, tmp_path: Path) -> None:
+    """With spans and times of its own: the queue begins at the redrive, not at the first submission."""
+    path = tmp_path / "spans.jsonl"
+    aging = {"EXECUTOR_TRACES": str(path), "EXECUTOR_MAX_AGE": "1", "EXECUTOR_JANITOR_INTERVAL": "0.1"}
+    stack = Stack(server.url, f"t{secrets.token_hex(4)}", **aging)
+    try:
+        await stack.dispatcher()
+        first = await stack.add(code="pass")
+        await stack.result(first)
+        (letter,) = await stack.client.dead_letters()
+        await stack.worker()
+        again = await stack.client.redrive(letter)
+        await wait_until(lambda: {"evaluate", "commit"} <= names_of(path, again), "its spans are written")
+        await wait_until(lambda: "evaluate" in names_of(path, first), "the first one's are written")
+    finally:
+        await stack.close()
+
+    (lost,) = [span for span in spans_of(path, first) if span["name"] == "evaluate"]
+    spans = {span["name"]: span for span in spans_of(path, again)}
+    assert sorted(spans) == sorted({"evaluate", *PHASES} - {"submit", "dispatch"})
+    whole = spans.pop("evaluate")
+    assert whole["parent_id"] == lost["context"]["span_id"]
+    assert {span["parent_id"] for span in spans.values()} == {whole["context"]["span_id"]}
+    assert spans["queue"]["start_time"] == whole["start_time"] > lost["end_time"]
+
+
 def names_of(path: Path, evaluation_id: str) -> set[str]:
     return {span["name"] for span in spans_of(path, evaluation_id)}
 
