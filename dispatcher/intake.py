@@ -14,7 +14,7 @@ from dispatcher.policy import Policy, authorize
 from dispatcher.routing import route
 from executor import codec
 from executor.errors import ExecutorError, InvalidField
-from executor.keys import DEFAULT_TENANT, DISPATCHERS, ID_PATTERN, Keys
+from executor.keys import DEFAULT_TENANT, DISPATCHERS, ID_PATTERN, PRIORITIES, Keys
 from executor.outage import Outage
 from executor.outcome import Outcome
 from executor.request import EvaluationRequest, parse_entry, peek
@@ -36,9 +36,9 @@ _PAYLOAD: Final = ("code", "command", "args", "env", "stdin", "metadata")
 class TracedAdmission(Admission):
     """An admission whose spans are recorded, with the times between them, ns."""
 
-    submitted_ns: int
-    read_ns: int
-    decided_ns: int
+    submitted_ns: int = 0
+    read_ns: int = 0
+    decided_ns: int = 0
 
 
 class Intake:
@@ -111,11 +111,13 @@ class Intake:
         payload = {name: value for name in _PAYLOAD if (value := getattr(request, name))}
         payload |= granted | {"reply_to": to.reply_to, "stream": to.stream}
         attempts = int(granted["max_attempts"])
+        credit = self._policy.credits.get(lane, self._settings.delivery.credit)
+        order = (PRIORITIES.index(request.priority) + 1, _ms(request.not_before), _ms(request.deadline))
         if not self._tracer.wants(context):
-            return Admission(entry, to, lane, codec.encode(payload), context, attempts)
+            return Admission(entry, to, lane, credit, codec.encode(payload), context, attempts, *order)
         times = min(entry_ns(entry.entry_id), self._read_ns), self._read_ns, now_ns()
         payload["times"] = times[::2]  # the worker's spans begin where ours end
-        return TracedAdmission(entry, to, lane, codec.encode(payload), context, attempts, *times)
+        return TracedAdmission(entry, to, lane, credit, codec.encode(payload), context, attempts, *order, *times)
 
     def _destination(self, entry: IngressEntry, tenant: str) -> Destination:
         """Where to answer an entry that may turn out unreadable: its plain id and reply stream, if they are good."""
@@ -155,3 +157,7 @@ class Intake:
         self._tracer.span("submit", whole, done.submitted_ns, done.read_ns, waited, context=context)
         context = span_context(whole, "dispatch")
         self._tracer.span("dispatch", whole, done.read_ns, done.decided_ns, decided, context=context, kind="consumer")
+
+
+def _ms(instant: float | None) -> int:
+    return 0 if instant is None else round(instant * 1000)

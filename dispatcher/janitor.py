@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from dispatcher.surroundings import Surroundings
 from executor.errors import ExecutorError, GroupMissing
 from executor.keys import DISPATCHERS, WORKERS
 from executor.outage import Outage
+from executor.outcome import Outcome
 from executor.streams.server import Cell
 from executor.streams.terminal import Known
 from executor.streams.upkeep import Upkeep
 from executor.streams.waiting import Waiting
 from executor.telemetry import LAG_REPAIRS, QUEUE_DEPTH, RESCUES
-from executor.tracing import Tracer
+from executor.tracing import Tracer, now_ns
 
 log = logging.getLogger("dispatcher")
 
@@ -31,7 +33,13 @@ class Janitor:
     """Looks after the lanes and ingress streams of one cell."""
 
     def __init__(
-        self, cell: Cell, ingress: list[str], interval: float, surroundings: Surroundings, tracer: Tracer
+        self,
+        cell: Cell,
+        ingress: list[str],
+        interval: float,
+        credit_of: Callable[[str], int],
+        surroundings: Surroundings,
+        tracer: Tracer,
     ) -> None:
         self._upkeep = Upkeep(cell)
         self._waiting = Waiting(cell)
@@ -39,6 +47,7 @@ class Janitor:
         self._max_age = cell.delivery.max_age
         self._ingress = ingress
         self._interval = interval
+        self._credit_of = credit_of
         self._surroundings = surroundings
         self._tracer = tracer
         self._outage = Outage("janitor")
@@ -64,6 +73,7 @@ class Janitor:
         for lane in lanes:
             await self._rescue(lane)
             await self._waiting.skip_ended(lane, _BATCH)
+            await self._waiting.feed(lane, self._credit_of(lane), _BATCH)
             _, repaired = await self._upkeep.tidy(self._keys.lane(lane), WORKERS)
             if repaired:
                 LAG_REPAIRS.add(1, lane)
@@ -80,13 +90,18 @@ class Janitor:
 
     async def _end_what_is_too_old(self) -> None:
         for known in await self._waiting.too_old(_BATCH):
-            error = f"no worker of lane {known.lane} took it within {self._max_age:g} s of its admission"
-            if why := self._surroundings.why_idle(known.lane):
-                error += f"; {why[:_LONGEST_REASON]}"
-            if await self._waiting.expire(known, error) == "lost":
+            outcome, error = self._verdict(known)
+            if await self._waiting.expire(known, outcome, error) == "ended":
                 facts = {"lane": known.lane, "evaluation_id": known.to.id, "tenant": known.to.tenant, "error": error}
-                log.warning("an evaluation waited for its whole life", extra=facts)
-                self._trace_loss(known)
+                log.warning("an evaluation ended while it waited", extra=facts)
+                self._trace_end(known, outcome)
+
+    def _verdict(self, known: Known) -> tuple[Outcome, str]:
+        if known.deadline and int(known.deadline) <= now_ns() // 1_000_000:
+            return Outcome.TIMED_OUT, "its deadline passed before it ran"
+        error = f"no worker of lane {known.lane} took it within {self._max_age:g} s of its admission"
+        why = self._surroundings.why_idle(known.lane)
+        return Outcome.LOST, f"{error}; {why[:_LONGEST_REASON]}" if why else error
 
     async def _rescue(self, lane: str) -> None:
         for entry_id, tenant, evaluation_id in await self._upkeep.expired(lane, _BATCH):
@@ -96,9 +111,9 @@ class Janitor:
                 facts = {"lane": lane, "evaluation_id": evaluation_id, "tenant": tenant, "answer": answer}
                 log.warning("a lease ran out", extra=facts)
             if answer == "lost":
-                self._trace_loss(known)
+                self._trace_end(known, Outcome.LOST)
 
-    def _trace_loss(self, known: Known) -> None:
+    def _trace_end(self, known: Known, outcome: Outcome) -> None:
         to = known.to
         stream = self._keys.requests(to.tenant)
-        self._tracer.ended_unrun(known.traceparent, stream, known.entry_id, to.tenant, to.id, "lost")
+        self._tracer.ended_unrun(known.traceparent, stream, known.entry_id, to.tenant, to.id, outcome)

@@ -11,6 +11,9 @@
       high-memory:
         memory: 8589934592    # bytes; what an evaluation of this class gets when it asks for nothing, and at most
 
+    credits:
+      warm.python: 40         # entries a lane holds, 2 x replicas x slots; what waits before it is ordered
+
 A tenant that is not in the file has no ingress stream that is read. A class that is not in it has the defaults.
 """
 
@@ -66,6 +69,7 @@ class Policy(BaseModel):
 
     tenants: dict[str, TenantPolicy] = {DEFAULT_TENANT: TenantPolicy()}
     classes: dict[ResourceClass, ClassPolicy] = {}
+    credits: dict[str, Annotated[int, Field(ge=1)]] = {}
 
     @field_validator("tenants")
     @classmethod

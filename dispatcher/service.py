@@ -48,7 +48,12 @@ class Dispatcher:
         self._tracer = Tracer("executor-dispatcher", settings.telemetry.traces, name)
         self._intake = Intake(self._ingress, settings, policy, self._outage, self._tracer)
         interval = settings.dispatcher.janitor_interval
-        self._janitor = Janitor(self._cell, self._streams, interval, around, self._tracer)
+        default = settings.delivery.credit
+
+        def credit_of(lane: str) -> int:
+            return policy.credits.get(lane, default)
+
+        self._janitor = Janitor(self._cell, self._streams, interval, credit_of, around, self._tracer)
         self._pods: PodStarts | None = None
         if around.phases_of is not None and self._tracer.enabled:
             starts = Starts(self._cell.keys, self._cell.channel("starts"))

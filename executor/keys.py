@@ -18,6 +18,9 @@ DISPATCHERS: Final = "dispatchers"
 WORKERS: Final = "workers"
 """Consumer group of every lane."""
 
+PRIORITIES: Final = ("high", "normal", "low")
+"""In the order in which they go first."""
+
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 AGAIN_PATTERN: Final = re.compile(r"(.+):again-([0-9]{1,9})")
 """Id of an evaluation that was run again from the dead letters: the first one's, and how often."""
@@ -71,6 +74,11 @@ class Keys:
     def lane(self, name: str) -> str:
         """Stream of a lane (thin entries, group `workers`): what KEDA scales on."""
         return f"{self.prefix}:lane:{name}"
+
+    def line(self, lane: str) -> list[str]:
+        """What waits before a lane (lua/lib/line.lua): three sorted sets, a hash and a sorted set, all with a TTL."""
+        waiting = [f"{self.prefix}:waiting:{lane}:{name}" for name in PRIORITIES]
+        return [*waiting, f"{self.prefix}:shares:{lane}", f"{self.prefix}:later:{lane}"]
 
     def executors(self) -> str:
         """Registry of workers (hash: worker id -> JSON)."""

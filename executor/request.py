@@ -23,9 +23,6 @@ NOT_SUPPORTED_YET: Final = (
     "outputs",
     "session",
     "persist",
-    "priority",
-    "not_before",
-    "deadline",
     "idempotency_key",
 )
 _LIMITS_NOT_SUPPORTED_YET: Final = ("disk", "network")
@@ -35,6 +32,8 @@ _LARGEST: Final = 2**62
 _DEEPEST: Final = 64
 """Most levels of lists and maps in metadata: far below what packs, prints or parses."""
 
+Instant = Annotated[float, Field(ge=0, le=2**33)]
+"""Seconds since the epoch (UTC)."""
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 ResourceClass = Literal["cpu", "high-memory", "gpu"]
@@ -86,6 +85,12 @@ class EvaluationRequest(BaseModel):
     isolation: Literal["process", "contained", "strong"] = "process"
     """Least level of isolation."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    priority: Literal["high", "normal", "low"] = "normal"
+    """Which waiting work goes first: 16 high ones for 4 normal ones for 1 low one, while there are of each."""
+    not_before: Instant | None = None
+    """It does not begin before."""
+    deadline: Instant | None = None
+    """It is not worth its result after: it ends as `timed_out`, running or not."""
     reply_to: str | None = None
     stream: bool = False
     """Whether output is published live on `executor:output:<id>`."""
@@ -132,6 +137,12 @@ class EvaluationRequest(BaseModel):
             raise ValueError("code: give exactly one of `code` and `command`")
         return self
 
+    @model_validator(mode="after")
+    def _has_time(self) -> EvaluationRequest:
+        if self.not_before is not None and self.deadline is not None and self.deadline <= self.not_before:
+            raise ValueError("deadline: is not after not_before")
+        return self
+
     def to_map(self) -> dict[str, Any]:
         """The set fields as a map, for the `request` spelling."""
         return self.model_dump(by_alias=True, exclude_unset=True, exclude_none=True)
@@ -171,8 +182,10 @@ def _check_scalar(value: Any) -> None:
         raise ValueError(f"holds a {type(value).__name__}, which JSON does not have")
 
 
-_TEXT: Final = frozenset({"id", "code", "stdin", "template", "pool", "class", "isolation", "reply_to", "traceparent"})
-_NUMBERS: Final = frozenset({"v", "timeout", "expected_duration", "max_attempts"})
+_TEXT: Final = frozenset(
+    {"id", "code", "stdin", "template", "pool", "class", "isolation", "priority", "reply_to", "traceparent"}
+)
+_NUMBERS: Final = frozenset({"v", "timeout", "expected_duration", "max_attempts", "not_before", "deadline"})
 _JSON: Final = frozenset({"command", "args", "env", "limits", "metadata"})
 FIELDS: Final = _TEXT | _NUMBERS | _JSON | {"stream"} | set(NOT_SUPPORTED_YET)
 """Every name that a request may use, of later features too."""

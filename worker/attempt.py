@@ -30,6 +30,7 @@ OnOutput = Callable[[list[tuple[str, str]]], None]
 
 _KILLED_BY_US: Final[dict[str, tuple[Outcome, str]]] = {
     "timeout": (Outcome.TIMED_OUT, "ran longer than its timeout"),
+    "deadline": (Outcome.TIMED_OUT, "was not done by its deadline"),
     "cpu": (Outcome.TIMED_OUT, "used more CPU time than its limit"),
     "memory": (Outcome.OUT_OF_MEMORY, "used more memory than its limit"),
     "processes": (Outcome.PROCESS_LIMIT, "had more processes and threads than its limit"),
@@ -66,6 +67,10 @@ class Attempt:
         self._worker = worker
         self._keeper: Keeper | None = None
         self._reason = ""
+        self._overdue = "timeout"
+        self._timeout: float = self.payload["timeout"]
+        if 0 <= lease.remaining_ms < self._timeout * 1000:
+            self._overdue, self._timeout = "deadline", lease.remaining_ms / 1000
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -133,8 +138,8 @@ class Attempt:
         assert self._keeper is not None
         if tell:
             self._keeper.tell(self._watch_frame())
-        remaining = max(0.0, self.payload["timeout"] - WATCH_AFTER)
-        self._timer = asyncio.get_running_loop().call_later(remaining, self.kill, "timeout")
+        remaining = max(0.0, self._timeout - WATCH_AFTER)
+        self._timer = asyncio.get_running_loop().call_later(remaining, self.kill, self._overdue)
 
     def _watch_frame(self) -> dict[str, Any]:
         limits = {name: self.payload[name] for name in ("memory", "processes", "cpu", "output")}

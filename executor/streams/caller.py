@@ -74,7 +74,9 @@ class Caller:
             traceparent=known.traceparent,
         )
         args = [*to.args(self._cell.delivery), self._cell.keys.control(""), *result.to_fields()]
-        word, *more = await run(self._commands, "cancel", to.keys(self._cell.keys), args)
+        word, *more = await run(
+            self._commands, "cancel", [*to.keys(self._cell.keys), *self._cell.keys.line(known.lane)], args
+        )
         return word.decode(), more[0].decode() if more else "", known
 
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, Final, TypedDict, Unpack
 
 from executor.errors import InvalidField, TransientError, WrongKeyType
-from executor.keys import AGAIN_PATTERN, ID_PATTERN, TENANT_PATTERN
+from executor.keys import AGAIN_PATTERN, ID_PATTERN, TENANT_PATTERN, WORKERS
 from executor.outcome import Reason
 from executor.result import EvaluationResult
 from executor.streams.scripts import run
@@ -171,9 +171,9 @@ class DeadLetters:
     async def _admit(self, letter: DeadLetter, again: str) -> list[bytes]:
         keys, delivery, tenant = self._cell.keys, self._cell.delivery, letter.tenant
         names = [keys.record(tenant, letter.id), keys.record(tenant, again), keys.result(tenant, again)]
-        names += [keys.lane(letter.lane), keys.ages(), keys.dead()]
+        names += [keys.lane(letter.lane), keys.ages(), keys.dead(), *keys.line(letter.lane)]
         ttl_ms = round((delivery.max_age + delivery.result_ttl) * 1000)
-        args: list[str | int] = [letter.entry, again, ttl_ms, round(delivery.max_age * 1000)]
+        args: list[str | int] = [letter.entry, again, ttl_ms, round(delivery.max_age * 1000), WORKERS, delivery.credit]
         try:
             answer: list[bytes] = await run(self._channel, "redrive", names, args)
         except TransientError:  # its answer may be what was lost

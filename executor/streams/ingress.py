@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from executor.errors import PermanentError, ScriptMissing
-from executor.keys import DISPATCHERS
+from executor.keys import DISPATCHERS, WORKERS
 from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
 from executor.streams.channel import Command
@@ -41,9 +41,17 @@ class Admission:
     entry: IngressEntry
     to: Destination
     lane: str
+    credit: int
+    """Entries that the lane may hold, lag and pending together."""
     payload: bytes
     traceparent: str
     max_attempts: int
+    priority: int = 2
+    """Place in PRIORITIES, from 1."""
+    not_before_ms: int = 0
+    """ms since the epoch; 0: at once."""
+    deadline_ms: int = 0
+    """ms since the epoch; 0: none but its age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +193,10 @@ class Ingress:
         record: list[str | bytes | int] = ["payload", decision.payload, "lane", decision.lane]
         record += ["max_attempts", decision.max_attempts, "reply_to", to.reply_to, "stream", int(to.stream)]
         max_age_ms = round(cell.delivery.max_age * 1000)
-        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, max_age_ms, *record]
-        admit_keys = [*keys[:4], cell.keys.lane(decision.lane), entry.stream, cell.keys.ages()]
+        times = (WORKERS, decision.credit, decision.priority, decision.not_before_ms, decision.deadline_ms)
+        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, max_age_ms, *times, *record]
+        lane = decision.lane
+        admit_keys = [*keys[:4], cell.keys.lane(lane), entry.stream, cell.keys.ages(), *cell.keys.line(lane)]
         return script("admit").command(admit_keys, admit_args)
 
 

@@ -35,6 +35,8 @@ class Lease:
     attempt: int
     queued_ms: float
     payload: bytes
+    remaining_ms: float = -1.0
+    """From the claim to the evaluation's deadline; negative without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Lane:
         self._cell = cell
         self._worker = worker
         self._stream = cell.keys.lane(lane)
+        self._line = cell.keys.line(lane)
         self._reader = cell.channel("lane-reader")
         self._reader_id = 0
         self._commands = cell.channel("lane")
@@ -100,7 +103,7 @@ class Lane:
         reply = await run(self._commands, "claim", [record, self._stream], [WORKERS, self._worker, entry.entry_id])
         if reply[0] != b"run":
             return None
-        return Lease(entry, reply[1], reply[2], float(reply[3]), reply[4])
+        return Lease(entry, reply[1], reply[2], float(reply[3]), reply[4], float(reply[5]))
 
     async def renew(self, leases: Sequence[Lease], registration: Registration) -> list[str]:
         """Say that this worker is alive and still wants these leases.
@@ -138,7 +141,7 @@ class Lane:
             lease.generation,
         ]
         args += [fetch, "1" if leave else "0", self._cell.delivery.dead_cap, result.outcome, *result.to_fields()]
-        keys = [*to.keys(self._cell.keys), self._stream, self._cell.keys.dead()]
+        keys = [*to.keys(self._cell.keys), self._stream, self._cell.keys.dead(), *self._line]
         reply = await run(self._commands, "commit", keys, args)
         return reply[0] == b"committed", _lane_entries(reply[1:])
 

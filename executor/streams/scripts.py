@@ -40,9 +40,8 @@ class Script:
 def script(name: str) -> Script:
     """Load lua/<name>.lua."""
     shebang, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
-    library = "".join(
-        (_FOLDER / "lib" / f"{part}.lua").read_text() for part in ("terminal", "enter", "dead", "requeue")
-    )
+    parts = ("terminal", "line", "enter", "dead", "requeue")
+    library = "".join((_FOLDER / "lib" / f"{part}.lua").read_text() for part in parts)
     source = f"{shebang}\n{library}\n{body}"
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 

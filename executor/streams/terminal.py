@@ -56,11 +56,13 @@ class Known:
     traceparent: str
     entry_id: str
     """Of its ingress entry, which is where its trace begins."""
+    deadline: str
+    """Its own, ms since the epoch; empty without one."""
 
 
 async def look_up(keys: Keys, channel: Channel, tenant: str, evaluation_id: str) -> Known:
     """Read the record of an evaluation."""
-    names = ("state", "lane", "traceparent", "entry", "reply_to", "stream")
+    names = ("state", "lane", "traceparent", "entry", "deadline", "reply_to", "stream")
     found = await channel.call("HMGET", keys.record(tenant, evaluation_id), *names)
     *facts, reply_to, stream = ((value or b"").decode() for value in found)
     return Known(Destination(tenant, evaluation_id, reply_to, stream == "1"), *facts)

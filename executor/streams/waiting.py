@@ -30,16 +30,31 @@ class Waiting:
         names = [self._cell.keys.evaluation_of(record) for record in records]
         return [await look_up(self._cell.keys, self._channel, *name) for name in names]
 
-    async def expire(self, known: Known, error: str) -> str:
-        """End one as lost if nobody runs it: `lost`, `running`, `gone` or `early`."""
+    async def expire(self, known: Known, outcome: Outcome, error: str) -> str:
+        """End one if nobody runs it: `ended`, `running`, `gone` or `early`."""
         to, delivery = known.to, self._cell.delivery
         result = EvaluationResult(
-            id=to.id, tenant=to.tenant, outcome=Outcome.LOST, error=error, traceparent=known.traceparent
+            id=to.id, tenant=to.tenant, outcome=outcome, error=error, traceparent=known.traceparent
         )
-        keys = [*to.keys(self._cell.keys), self._cell.keys.dead()]
-        args = [*to.args(delivery), round(delivery.lease * 1000), delivery.dead_cap, *result.to_fields()]
+        keys = [*to.keys(self._cell.keys), self._cell.keys.dead(), *self._cell.keys.line(known.lane)]
+        args = [*to.args(delivery), round(delivery.lease * 1000), delivery.dead_cap, outcome, *result.to_fields()]
         word: bytes = await run(self._channel, "expire", keys, args)
         return word.decode()
+
+    async def feed(self, lane: str, credit: int, most: int) -> int:
+        """Let into a lane what may begin and has room; returns how many went in."""
+        delivery = self._cell.delivery
+        ttl_ms = round((delivery.max_age + delivery.result_ttl) * 1000)
+        keys = [self._cell.keys.lane(lane), *self._cell.keys.line(lane)]
+        _, fed = await run(self._channel, "feed", keys, [WORKERS, credit, ttl_ms, most])
+        return int(fed)
+
+    async def count(self, lane: str) -> tuple[int, int]:
+        """How many wait before a lane, and how many may not begin yet."""
+        *waiting, _, later = self._cell.keys.line(lane)
+        futures = await self._channel.pipeline([("ZCARD", key) for key in (*waiting, later)])
+        *found, delayed = [await future for future in futures]
+        return sum(found), delayed
 
     async def skip_ended(self, lane: str, most: int) -> int:
         """Pass over the undelivered entries at the front of a lane whose evaluations have ended; returns how many."""

@@ -32,7 +32,7 @@ def test_a_script_begins_with_its_contract(path: Path) -> None:
 def test_a_script_is_used(path: Path) -> None:
     sources = "".join(module.read_text() for module in STREAMS.glob("*.py"))
 
-    assert re.search(rf'(script\(|run\([\w.]+, )"{path.stem}"', sources)
+    assert re.search(rf'(script\(|run\(\s*[\w.]+,\s*)"{path.stem}"', sources)
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)

@@ -392,3 +392,12 @@ def test_two_objects_on_one_lane_are_refused(write: Write) -> None:
 
     with pytest.raises(ManifestError, match=r"scales on lane job\.cpu, as job-cpu does; one lane, one object"):
         load(write(JOB, other))
+
+
+def test_the_credit_of_a_lane_is_twice_what_its_replicas_run() -> None:
+    """Enough that KEDA sees the demand for all of them, and that none of them waits for work."""
+    credits = load_policy(str(ROOT / "k8s" / "base" / "policy.yaml")).credits
+
+    for scaled in load(BASE):
+        slots = scaled.modifiers.target if isinstance(scaled, ScaledObject) and scaled.modifiers else 1
+        assert credits[scaled.lane] == 2 * scaled.max_replicas * slots

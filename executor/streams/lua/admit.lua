@@ -1,13 +1,13 @@
 #!lua
--- Takes one valid request from ingress into its lane. The only way new work enters one.
--- KEYS  record, result, results, reply | results, lane, ingress, ages
+-- Takes one valid request from ingress. The only way new work comes to a lane, but for redrive.lua.
+-- KEYS  record, result, results, reply | results, lane, ingress, ages, line (5: see lib/line.lua)
 -- ARGV  has_reply, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
---       ingress group, ingress entry, id, tenant, traceparent, record_ttl_ms, max_age_ms, record field/value...
--- Atomic: record + lane entry + acknowledgement of the ingress entry.
--- Returns {'admitted', lane entry id} | {'duplicate', state, outcome} | {'reply_type'} (nothing written: reject it)
+--       ingress group, ingress entry, id, tenant, traceparent, terms (7: see lib/enter.lua), record field/value...
+-- Atomic: record + place in the lane or line + acknowledgement of the ingress entry.
+-- Returns {'admitted'} | {'duplicate', state, outcome} | {'reply_type'} (nothing written: reject it)
 local reply_key = optional(KEYS[4], ARGV[1])
 local flow = {ARGV[2], ARGV[3], ARGV[4], ARGV[5]}
-local group, entry, id, tenant = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local group, entry, id, tenant, traceparent = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 must_hold(KEYS[1], 'hash')
 must_hold(KEYS[5], 'stream')
 must_hold(KEYS[7], 'zset')
@@ -19,9 +19,9 @@ end
 if reply_key and not holds(reply_key, 'stream') then
   return {'reply_type'}
 end
-local fields = rest(ARGV, 13)
+local terms, fields = {unpack(ARGV, 11, 17)}, rest(ARGV, 18)
 fields[#fields + 1] = 'entry'
 fields[#fields + 1] = entry
-local added = enter(KEYS[1], KEYS[5], KEYS[7], id, tenant, ARGV[10], ARGV[11], ARGV[12], fields)
+enter(KEYS[1], KEYS[5], KEYS[7], {unpack(KEYS, 8, 12)}, id, tenant, traceparent, terms, fields)
 redis.call('XACK', KEYS[6], group, entry)
-return {'admitted', added}
+return {'admitted'}

@@ -1,12 +1,16 @@
 #!lua flags=allow-oom
 -- Takes an evaluation back. Queued: it ends now (its lane entry is passed over by the claim, never deleted, so that
 -- lag stays exact). Running: its record is marked and the owner is told.
--- KEYS  record, result, results, reply | results, output | results, ages
+-- KEYS  record, result, results, reply | results, output | results, ages,
+--       line (5: see lib/line.lua)
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap, control channel prefix,
 --       result field/value...
 -- Returns {'cancelled'} | {'cancelling', owner} | {'done', outcome} | {'unknown'}
-local found = redis.call('HMGET', KEYS[1], 'state', 'owner', 'outcome', 'generation', 'id', 'attempt')
+local found = redis.call('HMGET', KEYS[1], 'state', 'owner', 'outcome', 'generation', 'id', 'attempt', 'tenant', 'traceparent',
+  'priority')
 if found[1] == 'queued' then
+  local member = member_of(found[7], found[5], found[6] + 1, found[8])
+  leave_line({KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]}, tonumber(found[9] or nil), member)
   local fields = rest(ARGV, 8)
   fields[#fields + 1] = 'attempt'
   fields[#fields + 1] = found[6]

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- The one step that ends an attempt with a result. A stale owner is refused; repeating it is harmless.
--- KEYS  record, result, results, reply | results, output | results, ages, lane, dead
+-- KEYS  record, result, results, reply | results, output | results, ages, lane, dead,
+--       line (5: see lib/line.lua)
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
 --       group, consumer, entry, generation, fetch, leave, dead_cap, outcome, result field/value...
 -- fetch  how many next entries of the lane to hand to this consumer in the same step
@@ -19,6 +20,7 @@ if found[1] == generation and found[2] == 'running' then
     terminal(keys, flow, ARGV[14], rest(ARGV, 15))
   end
   redis.call('XACK', KEYS[7], group, entry)
+  feed({KEYS[9], KEYS[10], KEYS[11], KEYS[12], KEYS[13]}, KEYS[7], group, math.max(1, tonumber(ARGV[11])))
   answer = {'committed'}
 elseif found[1] == generation and found[2] == 'done' then
   answer = {'committed'}
