@@ -18,17 +18,19 @@ from executor.settings import Settings, described, server_url
 from executor.streams.channel import Channel
 from executor.streams.server import Cell, close_quietly
 from executor.streams.upkeep import Upkeep
+from executor.streams.waiting import Waiting
 
 
 async def show_lanes(settings: Settings, *, as_json: bool) -> int:
     """A row for each lane."""
     cell = Cell(server_url(settings.server), settings.server, settings.delivery)
-    upkeep = Upkeep(cell)
+    upkeep, before = Upkeep(cell), Waiting(cell)
     try:
         executors = await upkeep.executors()
         rows = []
         for lane in await upkeep.lanes():
             view = await upkeep.view(lane)
+            waiting, later = await before.count(lane)
             workers = [one for one in executors if one.alive and one.facts.get("lane") == lane]
             busy = sum(int(one.facts.get("busy", 0)) for one in workers)
             rows.append(
@@ -36,6 +38,8 @@ async def show_lanes(settings: Settings, *, as_json: bool) -> int:
                     "lane": lane,
                     "lag": view.lag,
                     "pending": view.pending,
+                    "waiting": waiting,
+                    "later": later,
                     "workers": len(workers),
                     "busy": busy,
                     "oldest_ms": round(view.oldest_ms),
@@ -46,13 +50,15 @@ async def show_lanes(settings: Settings, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows))  # noqa: T201
         return exits.OK
-    table = Table("lane", "lag", "pending", "workers", "busy", "oldest (s)")
+    table = Table("lane", "lag", "pending", "waiting", "later", "workers", "busy", "oldest (s)")
     for row in rows:
         lag = "unknown" if row["lag"] is None else str(row["lag"])
         values = [
             row["lane"],
             lag,
             row["pending"],
+            row["waiting"],
+            row["later"],
             row["workers"],
             row["busy"],
             f"{int(str(row['oldest_ms'])) / 1000:.1f}",

@@ -20,7 +20,7 @@ from executor.streams.server import Cell
 from executor.streams.terminal import Known
 from executor.streams.upkeep import Upkeep
 from executor.streams.waiting import Waiting
-from executor.telemetry import LAG_REPAIRS, QUEUE_DEPTH, RESCUES
+from executor.telemetry import LAG_REPAIRS, QUEUE_DEPTH, RESCUES, WAITING
 from executor.tracing import Tracer, now_ns
 
 log = logging.getLogger("dispatcher")
@@ -80,6 +80,7 @@ class Janitor:
                 log.warning("the lag of a lane was unknown and is exact again", extra={"lane": lane})
             view = await self._upkeep.view(lane)
             QUEUE_DEPTH.set((view.lag or 0) + view.pending, lane)
+            WAITING.set(sum(await self._waiting.count(lane)), lane)
         for stream in self._ingress:
             await self._upkeep.tidy(stream, DISPATCHERS)
         executors = await self._upkeep.executors()

@@ -63,6 +63,7 @@ RESCUES = Metric("executor_rescues", "counter", "Expired leases, by what became 
 LAG_REPAIRS = Metric("executor_lag_repairs", "counter", "Times a nil lag was made exact again.", ("lane",))
 SERVER_OUTAGES = Metric("executor_server_outages", "counter", "Times the server could not be used.", ("program",))
 QUEUE_DEPTH = Metric("executor_queue_depth", "gauge", "Lag plus pending of a lane, entries.", ("lane",))
+WAITING = Metric("executor_waiting", "gauge", "Admitted evaluations that wait before a lane.", ("lane",))
 QUEUE_SECONDS = Metric("executor_queue_seconds", "histogram", "Admission to claim, seconds.", ("lane",), _SECONDS)
 RUN_SECONDS = Metric("executor_run_seconds", "histogram", "Start to end of an attempt, seconds.", ("lane",), _SECONDS)
 SLOTS_BUSY = Metric("executor_slots_busy", "gauge", "Evaluations running in this worker.", ("lane",))
@@ -81,6 +82,7 @@ METRICS: Final = (
     LAG_REPAIRS,
     SERVER_OUTAGES,
     QUEUE_DEPTH,
+    WAITING,
     QUEUE_SECONDS,
     RUN_SECONDS,
     SLOTS_BUSY,

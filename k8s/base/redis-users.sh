@@ -31,6 +31,6 @@ user worker on >$(password "$WORKER_URL") resetchannels &executor:control:* -@al
 user agent on >$(password "$AGENT_URL") resetchannels &executor:control:* -@all $work ~executor:lane:job.* $kept $registry
 user scaler on >$SCALER_PASSWORD resetchannels -@all +auth +hello +ping +info +select +client|setname +client|setinfo +quit +xinfo|groups +xlen +xpending %R~executor:lane:*
 user caller on >$(password "$CALLER_URL") resetchannels -@all $connect +client|unblock +xadd +xread +xrange +hgetall +hmget %W~executor:requests %R~executor:reply:* %R~executor:output:* %R~executor:result:* %R~executor:results %R~executor:eval:default:*
-user doctor on >$(password "$DOCTOR_URL") resetchannels -@all $connect +info +acl|whoami +config|get +scan +hgetall +hmget +exists +pttl +time +type +xlen +xrange +xpending +xinfo %R~executor:* %R~executors
+user doctor on >$(password "$DOCTOR_URL") resetchannels -@all $connect +info +acl|whoami +config|get +scan +hgetall +hmget +exists +pttl +time +type +xlen +xrange +xpending +xinfo +zcard %R~executor:* %R~executors
 user admin on >$(password "$ADMIN_URL") allchannels ~executor:* ~executors +@all -@admin +client|unblock +acl|whoami +acl|log +config|get -flushall -flushdb -swapdb
 USERS

@@ -223,7 +223,8 @@ async def test_lanes_shows_demand_and_workers(stack: Stack) -> None:
 
     rows = {row["lane"]: row for row in as_json.json}
     assert rows["warm.python"] == {
-        "lane": "warm.python", "lag": 0, "pending": 0, "workers": 1, "busy": 0, "oldest_ms": 0,
+        "lane": "warm.python", "lag": 0, "pending": 0, "waiting": 0, "later": 0, "workers": 1, "busy": 0,
+        "oldest_ms": 0,
     }  # fmt: skip
     assert rows["job.cpu"]["workers"] == 0
     assert "warm.python" in plain.stdout
