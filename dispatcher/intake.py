@@ -112,7 +112,12 @@ class Intake:
         payload |= granted | {"reply_to": to.reply_to, "stream": to.stream}
         attempts = int(granted["max_attempts"])
         credit = self._policy.credits.get(lane, self._settings.delivery.credit)
-        order = (PRIORITIES.index(request.priority) + 1, _ms(request.not_before), _ms(request.deadline))
+        order = (
+            PRIORITIES.index(request.priority) + 1,
+            _ms(request.not_before),
+            _ms(request.deadline),
+            request.idempotency_key or "",
+        )
         if not self._tracer.wants(context):
             return Admission(entry, to, lane, credit, codec.encode(payload), context, attempts, *order)
         times = min(entry_ns(entry.entry_id), self._read_ns), self._read_ns, now_ns()

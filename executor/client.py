@@ -106,6 +106,7 @@ class Client:
         self._dead = DeadLetters(self._cell)
         self._tracer = Tracer("executor-client", self._settings.telemetry.traces)
         self._reply = self._cell.keys.reply(f"client-{secrets.token_hex(8)}")
+        self._following: list[asyncio.Task[EvaluationResult]] = []
         self._cursors: dict[str, bytes] = {self._reply: b"0-0"}
         self._waiting: dict[str, asyncio.Future[EvaluationResult]] = {}
         self._watching: dict[str, asyncio.Queue[Entry]] = {}
@@ -130,7 +131,7 @@ class Client:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
-        for future in self._waiting.values():
+        for future in (*self._waiting.values(), *self._following):
             future.cancel()
         await close_quietly(self._cell)
         if self._tracer.enabled:
@@ -209,6 +210,16 @@ class Client:
         finally:
             if future.done():
                 self._waiting.pop(evaluation_id, None)
+
+    def _follow(self, future: asyncio.Future[EvaluationResult], first: str) -> None:
+        """Give a wait the result of the evaluation that its idempotency key was first used for."""
+
+        def pass_on(task: asyncio.Task[EvaluationResult]) -> None:
+            if not task.cancelled() and not task.exception() and not future.done():
+                future.set_result(task.result())
+
+        self._following.append(asyncio.create_task(self._poll(first)))
+        self._following[-1].add_done_callback(pass_on)
 
     async def _poll(self, evaluation_id: str) -> EvaluationResult:
         """Wait for what somebody else submitted, whose reply goes elsewhere."""
@@ -319,7 +330,12 @@ class Client:
 
     async def _answer(self, fields: dict[bytes, bytes]) -> None:
         future = self._waiting.get(fields.get(b"id", b"").decode())
-        if future is None or future.done() or b"outcome" not in fields:
+        if future is None or future.done():
+            return
+        if b"duplicate_of" in fields:
+            self._follow(future, fields[b"duplicate_of"].decode())
+            return
+        if b"outcome" not in fields:
             return
         if b"omitted" in fields:
             whole = await self._look(fields[b"id"].decode())

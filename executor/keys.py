@@ -7,6 +7,7 @@ hold `/`, therefore no two different (tenant, id) pairs share a key.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -74,6 +75,10 @@ class Keys:
     def lane(self, name: str) -> str:
         """Stream of a lane (thin entries, group `workers`): what KEDA scales on."""
         return f"{self.prefix}:lane:{name}"
+
+    def once(self, tenant: str, key: str) -> str:
+        """Id that a caller's idempotency key was first used for (string with a TTL)."""
+        return f"{self.prefix}:once:{tenant}:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
     def line(self, lane: str) -> list[str]:
         """What waits before a lane (lua/lib/line.lua): three sorted sets, a hash and a sorted set, all with a TTL."""

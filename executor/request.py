@@ -23,7 +23,6 @@ NOT_SUPPORTED_YET: Final = (
     "outputs",
     "session",
     "persist",
-    "idempotency_key",
 )
 _LIMITS_NOT_SUPPORTED_YET: Final = ("disk", "network")
 
@@ -85,6 +84,8 @@ class EvaluationRequest(BaseModel):
     isolation: Literal["process", "contained", "strong"] = "process"
     """Least level of isolation."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """A request with a key that was used before is not run; it is answered with the first one's id."""
     priority: Literal["high", "normal", "low"] = "normal"
     """Which waiting work goes first: 16 high ones for 4 normal ones for 1 low one, while there are of each."""
     not_before: Instant | None = None
@@ -98,7 +99,7 @@ class EvaluationRequest(BaseModel):
     traceparent: Annotated[str, Field(pattern=TRACEPARENT)] | None = None
     """W3C trace context of the caller."""
 
-    @field_validator("code", "stdin", "reply_to")
+    @field_validator("code", "stdin", "reply_to", "idempotency_key")
     @classmethod
     def _is_text(cls, value: str | bytes | None) -> str | bytes | None:
         if isinstance(value, str):
@@ -183,7 +184,19 @@ def _check_scalar(value: Any) -> None:
 
 
 _TEXT: Final = frozenset(
-    {"id", "code", "stdin", "template", "pool", "class", "isolation", "priority", "reply_to", "traceparent"}
+    {
+        "id",
+        "code",
+        "stdin",
+        "template",
+        "pool",
+        "class",
+        "isolation",
+        "priority",
+        "reply_to",
+        "traceparent",
+        "idempotency_key",
+    }
 )
 _NUMBERS: Final = frozenset({"v", "timeout", "expected_duration", "max_attempts", "not_before", "deadline"})
 _JSON: Final = frozenset({"command", "args", "env", "limits", "metadata"})

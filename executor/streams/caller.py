@@ -52,7 +52,7 @@ class Caller:
 
     async def state(self, tenant: str, evaluation_id: str) -> dict[str, str]:
         """What the record says of an evaluation; {} when it is not known."""
-        names = ("state", "attempt", "owner", "lane", "outcome", "redriven_as")
+        names = ("state", "attempt", "owner", "lane", "outcome", "redriven_as", "duplicate_of")
         values = await self._commands.call("HMGET", self._cell.keys.record(tenant, evaluation_id), *names)
         return {name: value.decode() for name, value in zip(names, values, strict=True) if value}
 

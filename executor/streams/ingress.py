@@ -52,6 +52,8 @@ class Admission:
     """ms since the epoch; 0: at once."""
     deadline_ms: int = 0
     """ms since the epoch; 0: none but its age."""
+    once: str = ""
+    """The caller's idempotency key; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +196,11 @@ class Ingress:
         record += ["max_attempts", decision.max_attempts, "reply_to", to.reply_to, "stream", int(to.stream)]
         max_age_ms = round(cell.delivery.max_age * 1000)
         times = (WORKERS, decision.credit, decision.priority, decision.not_before_ms, decision.deadline_ms)
-        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, max_age_ms, *times, *record]
+        has_once = int(bool(decision.once))
+        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, max_age_ms, *times, has_once, *record]
         lane = decision.lane
         admit_keys = [*keys[:4], cell.keys.lane(lane), entry.stream, cell.keys.ages(), *cell.keys.line(lane)]
+        admit_keys.append(cell.keys.once(to.tenant, decision.once) if decision.once else cell.keys.results())
         return script("admit").command(admit_keys, admit_args)
 
 

@@ -93,6 +93,7 @@ def test_keys_are_documented() -> None:
         keys.output("default", "<id>"), keys.reply("<name>"), keys.results(), keys.dead(),
         keys.heartbeat("<worker>"), keys.executors(), keys.control("<worker>"), keys.ages(), keys.starts(),
         "executor:waiting:<lane>:<priority>", *keys.line("<lane>")[3:],
+        "executor:once:<tenant>:<hash>",
     }  # fmt: skip
 
     assert {row[0].strip("`") for row in _table("Redis")} == names

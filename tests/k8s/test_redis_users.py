@@ -120,7 +120,7 @@ async def test_dispatcher_worker_and_caller_complete_an_evaluation(cluster: Clus
     await wait_until(lambda: looking.registered("worker-0"), "the worker is registered")
 
     async with cluster.caller() as client:
-        result = await client.run("print(6 * 7)", wait_timeout=20)
+        result = await client.run("print(6 * 7)", wait_timeout=20, idempotency_key="k")
         handle = await client.submit("print('live', flush=True)", stream=True)
         chunks = [chunk.text async for chunk in handle.stream()]
         known = await client.state(handle.id)

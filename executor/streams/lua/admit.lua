@@ -1,10 +1,12 @@
 #!lua
 -- Takes one valid request from ingress. The only way new work comes to a lane, but for redrive.lua.
--- KEYS  record, result, results, reply | results, lane, ingress, ages, line (5: see lib/line.lua)
+-- KEYS  record, result, results, reply | results, lane, ingress, ages, line (5: see lib/line.lua), once | results
 -- ARGV  has_reply, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
---       ingress group, ingress entry, id, tenant, traceparent, terms (7: see lib/enter.lua), record field/value...
+--       ingress group, ingress entry, id, tenant, traceparent, terms (7: see lib/enter.lua), has_once,
+--       record field/value...
 -- Atomic: record + place in the lane or line + acknowledgement of the ingress entry.
--- Returns {'admitted'} | {'duplicate', state, outcome} | {'reply_type'} (nothing written: reject it)
+-- Returns {'admitted'} | {'duplicate', state, outcome} | {'once', first id} (its idempotency key was used before)
+--       | {'reply_type'} (nothing written: reject it)
 local reply_key = optional(KEYS[4], ARGV[1])
 local flow = {ARGV[2], ARGV[3], ARGV[4], ARGV[5]}
 local group, entry, id, tenant, traceparent = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
@@ -19,7 +21,19 @@ end
 if reply_key and not holds(reply_key, 'stream') then
   return {'reply_type'}
 end
-local terms, fields = {unpack(ARGV, 11, 17)}, rest(ARGV, 18)
+local once = optional(KEYS[13], ARGV[18])
+local first = once and redis.call('GET', once)
+if first then
+  -- Its record only says which evaluation is meant; that one has the state and the result.
+  redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'state', 'duplicate', 'duplicate_of', first)
+  redis.call('PEXPIRE', KEYS[1], flow[1])
+  reply(reply_key, flow[3], flow[4], {'id', id, 'tenant', tenant, 'state', 'duplicate', 'duplicate_of', first})
+  redis.call('XACK', KEYS[6], group, entry)
+  return {'once', first}
+elseif once then
+  redis.call('SET', once, id, 'PX', ARGV[11])
+end
+local terms, fields = {unpack(ARGV, 11, 17)}, rest(ARGV, 19)
 fields[#fields + 1] = 'entry'
 fields[#fields + 1] = entry
 enter(KEYS[1], KEYS[5], KEYS[7], {unpack(KEYS, 8, 12)}, id, tenant, traceparent, terms, fields)

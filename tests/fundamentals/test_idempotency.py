@@ -1,0 +1,46 @@
+"""A key of the caller's: the same work is run once, whoever asks again and under whichever id."""
+
+from __future__ import annotations
+
+from tests.support.stack import Stack
+from tests.support.wait import wait_until
+
+
+async def test_a_key_used_before_is_answered_with_the_first_ones_result(stack: Stack) -> None:
+    await stack.dispatcher()
+    first = await stack.client.submit("import os; print(os.urandom(8).hex())", idempotency_key="order 7")
+    again = await stack.client.submit("print('never run')", idempotency_key="order 7")
+    await stack.worker()
+
+    result, same = await first.wait(20), await again.wait(20)
+
+    assert first.id != again.id
+    assert same == result
+    assert (await stack.client.state(again.id)) == {"state": "duplicate", "duplicate_of": first.id}
+    assert [entry["id"] for entry in await stack.stream(stack.cell.keys.results())] == [first.id]
+    later = await stack.client.run("print('never run')", idempotency_key="order 7", wait_timeout=20)
+    assert later == result
+
+
+async def test_a_key_belongs_to_its_tenant_and_to_what_was_admitted(stack: Stack) -> None:
+    await stack.dispatcher()
+    refused = await stack.client.run("pass", timeout=10**9, idempotency_key="k")
+    await stack.worker()
+    taken = await stack.client.run("print(1)", idempotency_key="k", wait_timeout=20)
+
+    assert (refused.outcome, taken.stdout) == ("rejected", "1\n")
+
+
+async def test_plain_fields_with_a_key_are_told_which_evaluation_is_meant(stack: Stack) -> None:
+    await stack.dispatcher()
+    reply_to = stack.cell.keys.reply("caller")
+    first = await stack.add(code="pass", idempotency_key="k")
+    second = await stack.add(code="pass", idempotency_key="k", reply_to=reply_to)
+
+    async def answered() -> bool:
+        return bool(await stack.stream(reply_to))
+
+    await wait_until(answered, "the second is answered")
+    told = {"id": second, "tenant": "default", "state": "duplicate", "duplicate_of": first}
+    assert await stack.stream(reply_to) == [told]
+    assert (await stack.upkeep.view("warm.python")).lag == 1
