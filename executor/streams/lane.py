@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -148,8 +149,15 @@ class Lane:
     async def release(self, entry: LaneEntry, generation: int | None) -> str:
         """Hand an entry back to the lane: `requeued`, `gone` or `lost`."""
         record = self._cell.keys.record(entry.tenant, entry.id)
-        args = [WORKERS, self._worker, entry.entry_id, "" if generation is None else generation]
-        word: bytes = await run(self._commands, "release", [record, self._stream], args)
+        jitter = random.random()  # noqa: S311 spreads attempts, hides nothing
+        args: list[str | int | float] = [
+            WORKERS,
+            self._worker,
+            entry.entry_id,
+            jitter,
+            "" if generation is None else generation,
+        ]
+        word: bytes = await run(self._commands, "release", [record, self._stream, *self._line], args)
         return word.decode()
 
     async def emit(self, lease: Lease, to: Destination, chunks: Sequence[tuple[str, str]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,9 +147,15 @@ class Upkeep:
         result = EvaluationResult(
             id=evaluation_id, tenant=tenant, outcome=Outcome.LOST, error=error, traceparent=known.traceparent
         )
-        keys = [*to.keys(self._cell.keys), self._cell.keys.lane(lane), self._cell.keys.dead()]
+        keys = [
+            *to.keys(self._cell.keys),
+            self._cell.keys.lane(lane),
+            self._cell.keys.dead(),
+            *self._cell.keys.line(lane),
+        ]
         args = [*to.args(delivery), WORKERS, entry_id, round(delivery.lease * 1000), delivery.dead_cap]
-        word: bytes = await run(self._channel, "rescue", keys, [*args, *result.to_fields()])
+        jitter = random.random()  # noqa: S311 spreads attempts, hides nothing
+        word: bytes = await run(self._channel, "rescue", keys, [*args, jitter, *result.to_fields()])
         return word.decode(), known
 
 

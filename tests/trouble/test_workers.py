@@ -356,3 +356,25 @@ async def test_a_killed_worker_leaves_no_scratch_folder(quick: Stack, tmp_path: 
     await wait_until(lambda: not any(tmp_path.iterdir()), "the scratch folder is gone")
     await handle.cancel()
     await wait_until(lambda: quick.gone("worker-0"), "the janitor has forgotten the worker")
+
+
+async def test_the_second_attempt_comes_at_once_and_later_ones_wait(stack: Stack) -> None:
+    """What fails again and again fails for a reason that needs time."""
+    await stack.dispatcher()
+    lane = Lane(stack.cell, LANE, "by-hand")
+    await lane.ensure()
+    handle = await stack.client.submit("pass", max_attempts=5)
+    due = []
+    for attempt in (1, 2, 3, 4):
+        (entry,) = await lane.read(1, 20_000)
+        lease = await lane.claim(entry)
+        assert lease is not None
+        assert lease.attempt == attempt
+        assert await lane.release(entry, lease.generation) == "requeued"
+        later = await stack.redis.call("ZRANGE", stack.cell.keys.line(LANE)[4], 0, -1, "WITHSCORES")
+        seconds, micros = await stack.redis.call("TIME")
+        due.append(int(later[1]) / 1000 - int(seconds) - int(micros) / 1e6 if later else None)
+
+    assert due[0] is None
+    assert all(wait is not None and wait <= limit for wait, limit in zip(due[1:], (1, 2, 4), strict=True))
+    assert (await stack.client.state(handle.id))["attempt"] == "4"

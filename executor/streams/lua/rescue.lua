@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Ends an expired lease: the entry goes back to the lane, or its evaluation is lost after its last attempt.
--- KEYS  record, result, results, reply | results, output | results, ages, lane, dead
+-- KEYS  record, result, results, reply | results, output | results, ages, lane, dead,
+--       line (5: see lib/line.lua)
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
---       group, entry, lease_ms, dead_cap, result field/value...
+--       group, entry, lease_ms, dead_cap, jitter (0..1), result field/value...
 -- Returns 'alive' | 'gone' | 'requeued' | 'lost'
 local group, entry = ARGV[7], ARGV[8]
 local expired = redis.call('XPENDING', KEYS[7], group, 'IDLE', ARGV[9], entry, entry, 1)
@@ -19,10 +20,10 @@ if state == 'running' then
   remember(KEYS[1], expired[1][2])
 end
 if attempt < tonumber(found[3] or 1) then
-  requeue(KEYS[1], KEYS[7], group, entry, attempt + 1)
+  requeue(KEYS[1], KEYS[7], {unpack(KEYS, 9, 13)}, group, entry, attempt + 1, ARGV[11])
   return 'requeued'
 end
-local fields = rest(ARGV, 11)
+local fields = rest(ARGV, 12)
 for _, value in ipairs({'attempt', tostring(attempt), 'worker', expired[1][2]}) do
   fields[#fields + 1] = value
 end

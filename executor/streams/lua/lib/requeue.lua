@@ -1,9 +1,19 @@
 -- Turns a delivered entry back into lag: a copy is added and the old one acknowledged, in one step, so that
--- a scaler that looks at lag wakes a worker for it.
-local function requeue(record, lane, group, entry, next_attempt)
-  local found = redis.call('HMGET', record, 'id', 'tenant', 'traceparent')
+-- a scaler that looks at lag wakes a worker for it. The second attempt comes at once; later ones wait, for what fails
+-- again and again fails for a reason that needs time: up to 1, 2, 4 ... 60 s, at random so that they do not come together
+-- (full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+local BASE_MS, MOST_MS = 1000, 60000
+
+local function requeue(record, lane, line, group, entry, next_attempt, jitter)
+  local found = redis.call('HMGET', record, 'id', 'tenant', 'traceparent', 'priority')
+  local member = member_of(found[2], found[1], next_attempt, found[3])
   redis.call('HSET', record, 'state', 'queued', 'owner', '')
-  redis.call('XADD', lane, '*', 'id', found[1], 'tenant', found[2], 'attempt', next_attempt,
-    'traceparent', found[3] or '')
   redis.call('XACK', lane, group, entry)
+  if next_attempt <= 2 then
+    let_in(lane, member)
+    return
+  end
+  local wait_ms = math.floor(tonumber(jitter) * math.min(MOST_MS, BASE_MS * 2 ^ (next_attempt - 3)))
+  redis.call('ZADD', line[5], now_ms() + wait_ms, (found[4] or 2) .. ' ' .. member)
+  keep(line[5], redis.call('PTTL', record))
 end
