@@ -20,7 +20,7 @@ scripts='+evalsha +eval'
 
 # Lane work: claim, renew, commit, emit, hand back, leave. Only lanes differ.
 work="$connect $scripts $terminal +hincrby +set +del +xclaim +xreadgroup +xgroup|create +xgroup|delconsumer"
-work="$work +client|unblock +subscribe +unsubscribe +rpush +ltrim +zpopmin +xinfo|groups"
+work="$work +client|unblock +subscribe +unsubscribe +rpush +ltrim +zpopmin +zadd +pttl +xinfo|groups"
 kept='~executor:eval:* ~executor:result:* ~executor:results ~executor:reply:* ~executor:output:* ~executor:dead'
 registry='~executor:once:* ~executor:ages ~executor:waiting:* ~executor:shares:* ~executor:later:* ~executors ~executor:heartbeat:* ~executor:starts'
 

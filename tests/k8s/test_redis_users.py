@@ -15,6 +15,7 @@ from dispatcher.surroundings import Surroundings
 from executor.client import Client
 from executor.errors import ExecutorError, NotAuthorized
 from executor.settings import load
+from executor.streams.lane import Lane
 from executor.streams.server import Cell
 from executor.tracing import now_ns
 from tests.support.stack import Stack
@@ -190,6 +191,27 @@ async def test_what_waits_in_vain_is_ended_and_a_start_is_told(cluster: Cluster,
 
     assert (old.outcome, result.outcome) == ("lost", "succeeded")
     assert (await looking.upkeep.view("warm.python")).lag == 0
+    assert await cluster.log() == []
+
+
+@pytest.mark.parametrize(
+    ("role", "lane", "fields"), [("worker", "warm.python", {}), ("agent", "job.cpu", {"timeout": 40})]
+)
+async def test_an_attempt_is_handed_back_again_and_again(
+    cluster: Cluster, role: str, lane: str, fields: dict[str, Any]
+) -> None:
+    """Where a command of the script was refused, the entry was gone from the lane and nowhere else."""
+    await cluster.stack("dispatcher").dispatcher()
+    by_hand = Lane(cluster.stack(role).cell, lane, "by-hand")
+    async with cluster.caller() as client:
+        await client.submit("pass", max_attempts=5, **fields)
+        for attempt in (1, 2, 3, 4):
+            (entry,) = await by_hand.read(1, 20_000)
+            lease = await by_hand.claim(entry)
+            assert lease is not None
+            assert lease.attempt == attempt
+            assert await by_hand.release(entry, lease.generation) == "requeued"
+
     assert await cluster.log() == []
 
 

@@ -7,13 +7,14 @@ local BASE_MS, MOST_MS = 1000, 60000
 local function requeue(record, lane, line, group, entry, next_attempt, jitter)
   local found = redis.call('HMGET', record, 'id', 'tenant', 'traceparent', 'priority')
   local member = member_of(found[2], found[1], next_attempt, found[3])
-  redis.call('HSET', record, 'state', 'queued', 'owner', '')
-  redis.call('XACK', lane, group, entry)
   if next_attempt <= 2 then
     let_in(lane, member)
-    return
+  else
+    local wait_ms = math.floor(tonumber(jitter) * math.min(MOST_MS, BASE_MS * 2 ^ (next_attempt - 3)))
+    redis.call('ZADD', line[5], now_ms() + wait_ms, (found[4] or 2) .. ' ' .. member)
+    keep(line[5], redis.call('PTTL', record))
   end
-  local wait_ms = math.floor(tonumber(jitter) * math.min(MOST_MS, BASE_MS * 2 ^ (next_attempt - 3)))
-  redis.call('ZADD', line[5], now_ms() + wait_ms, (found[4] or 2) .. ' ' .. member)
-  keep(line[5], redis.call('PTTL', record))
+  -- Last: a script that is refused a command in the middle keeps what it did, and must not have let the entry go.
+  redis.call('HSET', record, 'state', 'queued', 'owner', '')
+  redis.call('XACK', lane, group, entry)
 end
