@@ -62,12 +62,11 @@ class Intake:
         entries: list[IngressEntry] = []
         while not self.draining:
             try:
-                if recover:
-                    entries = await self._ingress.pending()
-                    recover = bool(entries)
-                self._read_ns = now_ns()
-                decisions = [self.decide(entry) for entry in entries]
-                answers, reading = await self._ingress.exchange(decisions, batch, 1 if recover else READ_BLOCK_MS)
+                while recover and (missed := await self._ingress.pending()):
+                    await self._answer(missed)
+                recover = False
+                decisions = self._decide(entries)
+                answers, reading = await self._ingress.exchange(decisions, batch, READ_BLOCK_MS)
                 self._follow_up(decisions, answers)
                 entries = await reading
                 self._outage.over()
@@ -79,9 +78,16 @@ class Intake:
     async def take_over(self, idle_ms: int) -> None:
         """Answer entries that another dispatcher has held for too long."""
         async for entries in self._ingress.take_over(idle_ms):
-            self._read_ns = now_ns()
-            decisions = [self.decide(entry) for entry in entries]
-            self._follow_up(decisions, await self._ingress.carry_out(decisions))
+            await self._answer(entries)
+
+    async def _answer(self, entries: list[IngressEntry]) -> None:
+        """Decide, and have it carried out, without reading further."""
+        decisions = self._decide(entries)
+        self._follow_up(decisions, await self._ingress.carry_out(decisions))
+
+    def _decide(self, entries: list[IngressEntry]) -> list[Admission | Rejection]:
+        self._read_ns = now_ns()
+        return [self.decide(entry) for entry in entries]
 
     def decide(self, entry: IngressEntry) -> Admission | Rejection:
         """Validate, authorize and route one entry; never raises for what a caller sent."""
