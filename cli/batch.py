@@ -72,12 +72,14 @@ class Batch:
     Attributes:
         outcomes: how many ended how.
         surprises: (id, expected, outcome) of those that ended otherwise than expected.
+        refused: (id, why) of those that were rejected, and were not expected to be.
         milliseconds: of each evaluation, from submission to its result here.
     """
 
     rows: list[Row]
     outcomes: Counter[str] = field(default_factory=Counter)
     surprises: list[tuple[str, str, str]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -136,6 +138,8 @@ class Batch:
         room.release()
         self.outcomes[result.outcome] += 1
         self.milliseconds.append(milliseconds)
+        if result.outcome is Outcome.REJECTED and row.expect != result.outcome:
+            self.refused.append((result.id, result.error))
         if row.expect is not None and row.expect != result.outcome:
             self.surprises.append((result.id, row.expect, result.outcome))
         on_result(result)

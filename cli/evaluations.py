@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +18,9 @@ from executor.client import Client, Handle
 from executor.errors import InvalidField
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
+
+_SHOWN: Final = 20
+"""Rows of a batch that are told one by one; the file has all."""
 
 
 async def submit_one(
@@ -101,8 +104,10 @@ async def run_batch(client: Client, file: Path, out: Path, as_json: bool) -> int
             )
     print(json.dumps(batch.report()) if as_json else batch.summary())  # noqa: T201
     if not as_json:
-        for evaluation_id, expected, outcome in batch.surprises[:20]:
+        for evaluation_id, expected, outcome in batch.surprises[:_SHOWN]:
             print(f"  {evaluation_id}: expected {expected}, is {outcome}")  # noqa: T201
+        for evaluation_id, why in batch.refused[:_SHOWN]:
+            print(f"  {evaluation_id}: rejected: {why}")  # noqa: T201
     return code or (exits.NOT_AS_HOPED if batch.surprises else exits.OK)
 
 
@@ -133,7 +138,10 @@ async def cancel_one(client: Client, evaluation_id: str, as_json: bool) -> int:
         "cancelled": "cancelled before it ran",
         "cancelling": f"running on {more}, which is told to stop it",
         "done": f"too late: it has {more}",
+        "duplicate": f"its idempotency key was used before: executor cancel {more}",
         "unknown": f"no evaluation {evaluation_id} is known",
     }
     print(json.dumps({"id": evaluation_id, "answer": word, "detail": more}) if as_json else texts[word])  # noqa: T201
-    return {"done": exits.NOT_AS_HOPED, "unknown": exits.UNKNOWN_ID}.get(word, exits.OK)
+    if word == "unknown":
+        return exits.UNKNOWN_ID
+    return exits.OK if word in ("cancelled", "cancelling") else exits.NOT_AS_HOPED

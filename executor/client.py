@@ -68,7 +68,7 @@ class Handle:
             yield chunk
 
     async def cancel(self) -> tuple[str, str]:
-        """Take it back: (`cancelled` | `cancelling` | `done` | `unknown`, worker or outcome).
+        """Take it back: (`cancelled` | `cancelling` | `done` | `duplicate` | `unknown`, more).
 
         An evaluation that a dispatcher has not taken yet is unknown to the server; that is waited for a moment.
         """
@@ -106,7 +106,7 @@ class Client:
         self._dead = DeadLetters(self._cell)
         self._tracer = Tracer("executor-client", self._settings.telemetry.traces)
         self._reply = self._cell.keys.reply(f"client-{secrets.token_hex(8)}")
-        self._following: list[asyncio.Task[EvaluationResult]] = []
+        self._following: set[asyncio.Task[None]] = set()
         self._cursors: dict[str, bytes] = {self._reply: b"0-0"}
         self._waiting: dict[str, asyncio.Future[EvaluationResult]] = {}
         self._watching: dict[str, asyncio.Queue[Entry]] = {}
@@ -131,8 +131,10 @@ class Client:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
-        for future in (*self._waiting.values(), *self._following):
+        for future in self._waiting.values():
             future.cancel()
+        for task in self._following:
+            task.cancel()
         await close_quietly(self._cell)
         if self._tracer.enabled:
             await asyncio.to_thread(self._tracer.close)
@@ -211,15 +213,12 @@ class Client:
             if future.done():
                 self._waiting.pop(evaluation_id, None)
 
-    def _follow(self, future: asyncio.Future[EvaluationResult], first: str) -> None:
-        """Give a wait the result of the evaluation that its idempotency key was first used for."""
-
-        def pass_on(task: asyncio.Task[EvaluationResult]) -> None:
-            if not task.cancelled() and not task.exception() and not future.done():
-                future.set_result(task.result())
-
-        self._following.append(asyncio.create_task(self._poll(first)))
-        self._following[-1].add_done_callback(pass_on)
+    async def _follow(self, evaluation_id: str, future: asyncio.Future[EvaluationResult]) -> None:
+        """Wait for the evaluation that an idempotency key was first used for; its reply goes to who asked first."""
+        while not future.done():
+            if (found := await self._look(evaluation_id)) and not future.done():
+                future.set_result(found)
+            await asyncio.sleep(_POLL)
 
     async def _poll(self, evaluation_id: str) -> EvaluationResult:
         """Wait for what somebody else submitted, whose reply goes elsewhere."""
@@ -243,7 +242,7 @@ class Client:
         return await self._caller.state(self._tenant, evaluation_id)
 
     async def cancel(self, evaluation_id: str) -> tuple[str, str]:
-        """Take an evaluation back: (`cancelled` | `cancelling` | `done` | `unknown`, worker or outcome)."""
+        """Take an evaluation back: what was done, and the worker, outcome or first id that it is about."""
         word, more, known = await self._caller.cancel(self._tenant, evaluation_id)
         if word == "cancelled":
             stream = self._cell.keys.requests(self._tenant)
@@ -296,7 +295,7 @@ class Client:
             await self._caller.wake(self._reader_id)
 
     async def _read(self) -> None:
-        pause = 0.05
+        pause, looked = 0.05, time.monotonic()
         while True:
             try:
                 self._reader_id = self._reader_id or await self._caller.reader_id()
@@ -307,7 +306,8 @@ class Client:
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
                 continue
-            if not found:
+            if not found or time.monotonic() - looked > _BLOCK_MS / 1000:
+                looked = time.monotonic()
                 await self._look_again()
             for key, entries in found.items():
                 if key in self._cursors:
@@ -315,7 +315,7 @@ class Client:
                 await self._deliver(key, entries)
 
     async def _look_again(self) -> None:
-        """Nothing came for a while: a reply may have been trimmed, or lost with a server that was restarted."""
+        """A reply may have been trimmed, or lost with a server that was restarted; others may come all the time."""
         for evaluation_id, future in list(self._waiting.items()):
             if not future.done() and (found := await self._look(evaluation_id)) and not future.done():
                 future.set_result(found)
@@ -333,16 +333,16 @@ class Client:
         if future is None or future.done():
             return
         if b"duplicate_of" in fields:
-            self._follow(future, fields[b"duplicate_of"].decode())
-            return
+            task = asyncio.create_task(self._follow(fields[b"id"].decode(), future), name="follow")
+            self._following.add(task)
+            task.add_done_callback(self._following.discard)
         if b"outcome" not in fields:
             return
-        if b"omitted" in fields:
-            whole = await self._look(fields[b"id"].decode())
-            if whole is not None:
-                future.set_result(whole)
-            return
-        future.set_result(EvaluationResult.from_fields(fields))
+        whole = (
+            await self._look(fields[b"id"].decode()) if b"omitted" in fields else EvaluationResult.from_fields(fields)
+        )
+        if whole is not None and not future.done():
+            future.set_result(whole)
 
 
 def _new_id() -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
-from executor.streams.channel import Command
+from executor.streams.channel import Command, pairs
 from executor.streams.scripts import run
 from executor.streams.server import Cell
 from executor.streams.terminal import Known, look_up
@@ -34,7 +33,7 @@ class Caller:
         """Wait for entries behind the cursors; {} when there was none in time."""
         head = ("XREAD", "COUNT", 1000, "BLOCK", block_ms, "STREAMS")
         reply = await self._reader.call(*head, *cursors, *cursors.values(), patience=block_ms / 1000)
-        return {stream.decode(): [(entry_id, _pairs(flat)) for entry_id, flat in rows] for stream, rows in reply or []}
+        return {stream.decode(): [(entry_id, pairs(flat)) for entry_id, flat in rows] for stream, rows in reply or []}
 
     async def reader_id(self) -> int:
         """Server-side id of the reading connection."""
@@ -46,9 +45,13 @@ class Caller:
         await self._commands.call("CLIENT", "UNBLOCK", reader_id)
 
     async def result(self, tenant: str, evaluation_id: str) -> EvaluationResult | None:
-        """The committed result, None while there is none."""
-        flat = await self._commands.call("HGETALL", self._cell.keys.result(tenant, evaluation_id))
-        return EvaluationResult.from_fields(_pairs(flat)) if flat else None
+        """The committed result, None while there is none; of the first one, if its idempotency key was used before."""
+        keys = self._cell.keys
+        flat = await self._commands.call("HGETALL", keys.result(tenant, evaluation_id))
+        if not flat:
+            (first,) = await self._commands.call("HMGET", keys.record(tenant, evaluation_id), "duplicate_of")
+            flat = await self._commands.call("HGETALL", keys.result(tenant, first.decode())) if first else None
+        return EvaluationResult.from_fields(pairs(flat)) if flat else None
 
     async def state(self, tenant: str, evaluation_id: str) -> dict[str, str]:
         """What the record says of an evaluation; {} when it is not known."""
@@ -60,9 +63,12 @@ class Caller:
         """Take an evaluation back.
 
         Returns:
-            (`cancelled`, ""), (`cancelling`, worker), (`done`, outcome) or (`unknown`, ""); and what was known of it.
+            (`cancelled`, ""), (`cancelling`, worker), (`done`, outcome), (`duplicate`, the first one's id) or
+            (`unknown`, ""); and what was known of it.
         """
         known = await look_up(self._cell.keys, self._commands, tenant, evaluation_id)
+        if known.state == "duplicate":
+            return "duplicate", (await self.state(tenant, evaluation_id))["duplicate_of"], known
         if not known.state:
             return "unknown", "", known  # the script might find it already, and not know where to reply
         to = known.to
@@ -78,7 +84,3 @@ class Caller:
             self._commands, "cancel", [*to.keys(self._cell.keys), *self._cell.keys.line(known.lane)], args
         )
         return word.decode(), more[0].decode() if more else "", known
-
-
-def _pairs(flat: Any) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}

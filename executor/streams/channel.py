@@ -232,6 +232,11 @@ class Channel:
             await connection.disconnect(nowait=True)
 
 
+def pairs(flat: Sequence[Any] | None) -> dict[bytes, Any]:
+    """A reply of names and values in turn, as a map; {} of nothing."""
+    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+
+
 async def listen(url: str, settings: ServerSettings, channel: str) -> AsyncIterator[bytes]:
     """Messages published on a channel, from when the subscription stands until the connection is lost.
 

@@ -12,7 +12,7 @@ from executor.errors import PermanentError, ScriptMissing
 from executor.keys import DISPATCHERS, WORKERS
 from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
-from executor.streams.channel import Command
+from executor.streams.channel import Command, pairs
 from executor.streams.scripts import run, script
 from executor.streams.server import Cell, ensure_groups
 from executor.streams.terminal import Destination
@@ -169,7 +169,7 @@ class Ingress:
                 cursor, entries, *_ = await self._repair.call(
                     "XAUTOCLAIM", stream, DISPATCHERS, self._consumer, idle_ms, cursor, "COUNT", _FEW
                 )
-                yield [IngressEntry(stream, entry_id.decode(), _pairs(fields)) for entry_id, fields in entries]
+                yield [IngressEntry(stream, entry_id.decode(), pairs(fields)) for entry_id, fields in entries]
                 if cursor == b"0-0":
                     break
 
@@ -180,7 +180,7 @@ class Ingress:
 
     def _entries(self, reply: Any) -> list[IngressEntry]:
         return [
-            IngressEntry(stream.decode(), entry_id.decode(), _pairs(fields))
+            IngressEntry(stream.decode(), entry_id.decode(), pairs(fields))
             for stream, entries in reply or []
             for entry_id, fields in entries
         ]
@@ -191,17 +191,23 @@ class Ingress:
         common = (DISPATCHERS, entry.entry_id, to.id, to.tenant)
         if isinstance(decision, Rejection):
             return script("reject").command([*keys, entry.stream], [*args, *common, *decision.result.to_fields()])
-        ttl_ms = round((cell.delivery.max_age + cell.delivery.result_ttl) * 1000)
-        record: list[str | bytes | int] = ["payload", decision.payload, "lane", decision.lane]
+        return self._admission(decision, keys, args, common)
+
+    def _admission(
+        self, decision: Admission, keys: list[str], args: list[str | int], common: tuple[str, ...]
+    ) -> Command:
+        to, all_keys, delivery, lane = decision.to, self._cell.keys, self._cell.delivery, decision.lane
+        max_age_ms = round(delivery.max_age * 1000)
+        ttl_ms = max_age_ms + round(delivery.result_ttl * 1000)
+        record: list[str | bytes | int] = ["payload", decision.payload, "lane", lane]
         record += ["max_attempts", decision.max_attempts, "reply_to", to.reply_to, "stream", int(to.stream)]
-        max_age_ms = round(cell.delivery.max_age * 1000)
-        times = (WORKERS, decision.credit, decision.priority, decision.not_before_ms, decision.deadline_ms)
-        has_once = int(bool(decision.once))
-        admit_args = [args[0], *args[2:], *common, decision.traceparent, ttl_ms, max_age_ms, *times, has_once, *record]
-        lane = decision.lane
-        admit_keys = [*keys[:4], cell.keys.lane(lane), entry.stream, cell.keys.ages(), *cell.keys.line(lane)]
-        admit_keys.append(cell.keys.once(to.tenant, decision.once) if decision.once else cell.keys.results())
-        return script("admit").command(admit_keys, admit_args)
+        times = (decision.not_before_ms, decision.deadline_ms)
+        terms = (ttl_ms, max_age_ms, WORKERS, decision.credit, decision.priority, *times)
+        once = all_keys.once(to.tenant, decision.once) if decision.once else all_keys.results()
+        own = [all_keys.lane(lane), decision.entry.stream, all_keys.ages(), *all_keys.line(lane), once]
+        flags = (int(bool(decision.once)), args[1])
+        words = [args[0], *args[2:], *common, decision.traceparent, *terms, *flags, *record]
+        return script("admit").command([*keys[:4], *own, keys[4]], words)
 
 
 def _script_of(decision: Admission | Rejection) -> Any:
@@ -213,7 +219,3 @@ def _without_reply(decision: Admission | Rejection) -> Rejection:
     error = f"reply_to: {decision.to.reply_to} holds another type than a stream; name another or remove it"
     result = EvaluationResult(id=to.id, tenant=to.tenant, outcome=Outcome.REJECTED, error=error, field="reply_to")
     return Rejection(decision.entry, to, result)
-
-
-def _pairs(flat: Any) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}

@@ -215,6 +215,16 @@ async def test_a_bad_line_of_a_batch_is_named(stack: Stack, tmp_path: Path, line
     assert reason in done.stderr
 
 
+async def test_a_batch_says_why_a_row_was_rejected(stack: Stack, tmp_path: Path) -> None:
+    await _serve(stack)
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"id": "odd", "code": "pass", "class": "tpu"}\n{"code": "pass"}\n')
+
+    done = await execute(stack.environ, "batch", str(file), "--out", str(tmp_path / "out"))
+
+    assert "odd: rejected: class: " in done.stdout
+
+
 async def test_lanes_shows_demand_and_workers(stack: Stack) -> None:
     await _serve(stack)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
+from executor import client
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
 
-async def test_a_key_used_before_is_answered_with_the_first_ones_result(stack: Stack) -> None:
+async def test_a_key_used_before_is_answered_with_the_first_ones_result(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_BLOCK_MS", 600_000)  # without the look at what had no reply for a while
     await stack.dispatcher()
     first = await stack.client.submit("import os; print(os.urandom(8).hex())", idempotency_key="order 7")
     again = await stack.client.submit("print('never run')", idempotency_key="order 7")
@@ -20,6 +26,27 @@ async def test_a_key_used_before_is_answered_with_the_first_ones_result(stack: S
     assert [entry["id"] for entry in await stack.stream(stack.cell.keys.results())] == [first.id]
     later = await stack.client.run("print('never run')", idempotency_key="order 7", wait_timeout=20)
     assert later == result
+    assert await stack.client.result(again.id) == result
+    assert await again.cancel() == ("duplicate", first.id)
+
+
+async def test_a_wait_does_not_depend_on_the_reply_that_says_duplicate(stack: Stack) -> None:
+    """A reply can be trimmed, or lost with a server that is started again."""
+    await stack.dispatcher()
+    elsewhere = stack.cell.keys.reply("elsewhere")
+    first = await stack.client.submit("print(1)", idempotency_key="k")
+    again = await stack.client.submit("print(2)", idempotency_key="k", reply_to=elsewhere)
+    await stack.worker()
+
+    assert await again.wait(20) == await first.wait(20)
+
+
+async def test_following_the_output_of_a_duplicate_ends(stack: Stack) -> None:
+    await stack.dispatcher()
+    await stack.client.submit("print(1)", idempotency_key="k")
+    again = await stack.client.submit("print(2)", idempotency_key="k", stream=True)
+
+    assert [chunk async for chunk in again.stream()] == []
 
 
 async def test_a_key_belongs_to_its_tenant_and_to_what_was_admitted(stack: Stack) -> None:

@@ -1,8 +1,9 @@
 #!lua
 -- Takes one valid request from ingress. The only way new work comes to a lane, but for redrive.lua.
--- KEYS  record, result, results, reply | results, lane, ingress, ages, line (5: see lib/line.lua), once | results
+-- KEYS  record, result, results, reply | results, lane, ingress, ages, line (5: see lib/line.lua), once | results,
+--       output | results
 -- ARGV  has_reply, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
---       ingress group, ingress entry, id, tenant, traceparent, terms (7: see lib/enter.lua), has_once,
+--       ingress group, ingress entry, id, tenant, traceparent, terms (7: see lib/enter.lua), has_once, has_output,
 --       record field/value...
 -- Atomic: record + place in the lane or line + acknowledgement of the ingress entry.
 -- Returns {'admitted'} | {'duplicate', state, outcome} | {'once', first id} (its idempotency key was used before)
@@ -28,12 +29,17 @@ if first then
   redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'state', 'duplicate', 'duplicate_of', first)
   redis.call('PEXPIRE', KEYS[1], flow[1])
   reply(reply_key, flow[3], flow[4], {'id', id, 'tenant', tenant, 'state', 'duplicate', 'duplicate_of', first})
+  local output = optional(KEYS[14], ARGV[19])
+  if output and holds(output, 'stream') then
+    redis.call('XADD', output, '*', 'end', 'duplicate')  -- whoever follows it need not wait
+    redis.call('PEXPIRE', output, flow[3])
+  end
   redis.call('XACK', KEYS[6], group, entry)
   return {'once', first}
 elseif once then
   redis.call('SET', once, id, 'PX', ARGV[11])
 end
-local terms, fields = {unpack(ARGV, 11, 17)}, rest(ARGV, 19)
+local terms, fields = {unpack(ARGV, 11, 17)}, rest(ARGV, 20)
 fields[#fields + 1] = 'entry'
 fields[#fields + 1] = entry
 enter(KEYS[1], KEYS[5], KEYS[7], {unpack(KEYS, 8, 12)}, id, tenant, traceparent, terms, fields)
