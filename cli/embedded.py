@@ -100,7 +100,7 @@ class EmbeddedServer:
                 probe.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
                 if probe.recv(64).endswith(b"+PONG\r\n"):
                     return
-            time.sleep(0.005)
+            time.sleep(0.005)  # a socket that is not listened on yet has no event to wait for
         raise Misconfigured(f"the embedded server does not answer within {_START_SECONDS:g} s: {self._last_words()}")
 
     def _last_words(self) -> str:

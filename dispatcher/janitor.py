@@ -21,7 +21,7 @@ from executor.streams.terminal import Known
 from executor.streams.upkeep import Upkeep
 from executor.streams.waiting import Waiting
 from executor.telemetry import LAG_REPAIRS, QUEUE_DEPTH, RESCUES, WAITING
-from executor.tracing import Tracer, now_ns
+from executor.tracing import Tracer
 
 log = logging.getLogger("dispatcher")
 
@@ -90,18 +90,18 @@ class Janitor:
                 log.warning("a worker went away without a word", extra={"worker": executor.id})
 
     async def _end_what_is_too_old(self) -> None:
-        for known in await self._waiting.too_old(_BATCH):
-            outcome, error = self._verdict(known)
+        for known, is_late in await self._waiting.too_old(_BATCH):
+            outcome, error = self._verdict(known.lane, is_late)
             if await self._waiting.expire(known, outcome, error) == "ended":
                 facts = {"lane": known.lane, "evaluation_id": known.to.id, "tenant": known.to.tenant, "error": error}
                 log.warning("an evaluation ended while it waited", extra=facts)
                 self._trace_end(known, outcome)
 
-    def _verdict(self, known: Known) -> tuple[Outcome, str]:
-        if known.deadline and int(known.deadline) <= now_ns() // 1_000_000:
+    def _verdict(self, lane: str, is_late: bool) -> tuple[Outcome, str]:
+        if is_late:
             return Outcome.TIMED_OUT, "its deadline passed before it ran"
-        error = f"no worker of lane {known.lane} took it within {self._max_age:g} s of its admission"
-        why = self._surroundings.why_idle(known.lane)
+        error = f"no worker of lane {lane} took it within {self._max_age:g} s of its admission"
+        why = self._surroundings.why_idle(lane)
         return Outcome.LOST, f"{error}; {why[:_LONGEST_REASON]}" if why else error
 
     async def _rescue(self, lane: str) -> None:

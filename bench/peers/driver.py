@@ -139,7 +139,7 @@ class Service(Generic[Handle]):
 
     def do_pause(self) -> dict[str, Any]:
         """Freeze worker and helpers."""
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(SETTLE_SECONDS)  # what was answered is acknowledged by then; a peer gives no sign of it
         processes.send(self._family(), signal.SIGSTOP)
         return {}
 

@@ -77,7 +77,7 @@ class Run:
         return max(DRAIN_JOBS[0], min(most, round(self._plan.drain_seconds / usual)))
 
     def _weigh(self, peer: Peer) -> None:
-        time.sleep(QUIET_SECONDS)
+        time.sleep(QUIET_SECONDS)  # memory of an idle worker is what is weighed
         worker, helpers = peer.memory()
         figures = self.figures[peer.name]
         figures["idle worker"].append(worker / 2**20)

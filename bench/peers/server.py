@@ -85,7 +85,7 @@ def serve(folder: Path, aof: str) -> Iterator[Server]:
         while not server.answers():
             if process.poll() is not None or time.monotonic() > limit:
                 raise RuntimeError(f"the server did not start:\n{(folder / 'valkey.log').read_text()[-2000:]}")
-            time.sleep(0.02)
+            time.sleep(0.02)  # until it answers, which is the condition
         yield server
     finally:
         processes.end([process])

@@ -47,9 +47,9 @@ def succeeded(result: EvaluationResult) -> bool:
 
 def test_when_evaluations_end_out_of_order(installation: Installation, watch: LagWatch) -> None:
     with installation.redis_url("caller") as url, Client(url) as client:
-        slow = client.submit("import time; time.sleep(6)")
+        slow = client.submit("import time; time.sleep(6)")  # longer than a hundred quick ones take
         quick = client.submit_many([{"code": "print(1)"}] * 100)
-        job = client.submit("import time; time.sleep(4)", expected_duration=60)
+        job = client.submit("import time; time.sleep(4)", expected_duration=60)  # as above, beside five
         others = client.submit_many([{"code": "print(1)", "expected_duration": 60}] * 5)
         ends = [handle.wait(60) for handle in (*quick, *others, job, slow)]
 
@@ -65,6 +65,7 @@ def test_when_some_are_cancelled(installation: Installation, watch: LagWatch) ->
             ends = [handle.wait(60) for handle in handles]
             assert answers == ["cancelled"] * 4
             assert [end.outcome for end in ends] == [Outcome.CANCELLED, Outcome.SUCCEEDED] * 4
+        # Longer than it takes to see its output and to cancel it.
         running = client.submit("print('on', flush=True); import time; time.sleep(25)", timeout=29, stream=True)
         assert next(running.stream()).text == "on\n"
         assert running.cancel()[0] == "cancelling"
@@ -73,6 +74,7 @@ def test_when_some_are_cancelled(installation: Installation, watch: LagWatch) ->
 
 def test_when_a_pod_is_killed(installation: Installation, watch: LagWatch) -> None:
     with installation.redis_url("caller") as url, Client(url) as client:
+        # Longer than the second that the pod is given to end.
         handles = client.submit_many([{"code": "import time; time.sleep(5)"}] * 4)
         pod = wait_for(lambda: _busy_pod(installation), "a pod runs something", 30)
         installation.kubectl("delete", "pod", pod, "--grace-period=1", "--wait=false")
@@ -83,6 +85,7 @@ def test_when_a_pod_is_killed(installation: Installation, watch: LagWatch) -> No
 
 def test_when_the_queue_server_restarts(installation: Installation, watch: LagWatch) -> None:
     with installation.redis_url("caller") as url, Client(url) as client:
+        # Longer than it takes to see a busy pod, so that the server goes away under work.
         ids = [one.id for one in client.submit_many([{"code": "import time; time.sleep(3); print(1)"}] * 10)]
         wait_for(lambda: _busy_pod(installation), "a pod runs something", 30)
     restarts = _restarts(installation)

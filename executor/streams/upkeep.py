@@ -116,12 +116,7 @@ class Upkeep:
 
     async def tidy(self, stream: str, group: str) -> tuple[int, bool]:
         """Trim a stream behind what is finished; returns entries removed and whether a nil lag was repaired."""
-        try:
-            trimmed, repaired = await run(self._channel, "tidy", [stream], [group])
-        except PermanentError as error:
-            if "no such key" not in str(error):
-                raise
-            return 0, False
+        trimmed, repaired = await run(self._channel, "tidy", [stream], [group])
         return trimmed, bool(repaired)
 
     async def expired(self, lane: str, count: int) -> list[tuple[str, str, str]]:

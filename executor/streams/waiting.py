@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from executor.keys import WORKERS
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
+from executor.streams.channel import pairs
 from executor.streams.scripts import run
 from executor.streams.server import Cell
 from executor.streams.terminal import Known, look_up
@@ -22,13 +21,14 @@ class Waiting:
         self._cell = cell
         self._channel = cell.channel("waiting")
 
-    async def too_old(self, count: int) -> list[Known]:
-        """Evaluations admitted longer ago than the largest age, oldest first."""
+    async def too_old(self, count: int) -> list[tuple[Known, bool]]:
+        """Evaluations past their largest age or their deadline, oldest first; and whether it is the deadline."""
         seconds, _ = await self._channel.call("TIME")
-        command = ("ZRANGE", self._cell.keys.ages(), "-inf", int(seconds) * 1000, "BYSCORE", "LIMIT", 0, count)
-        records = [record.decode() for record in await self._channel.call(*command)]
-        names = [self._cell.keys.evaluation_of(record) for record in records]
-        return [await look_up(self._cell.keys, self._channel, *name) for name in names]
+        now_ms = int(seconds) * 1000
+        command = ("ZRANGE", self._cell.keys.ages(), "-inf", now_ms, "BYSCORE", "LIMIT", 0, count)
+        names = [self._cell.keys.evaluation_of(record.decode()) for record in await self._channel.call(*command)]
+        found = [await look_up(self._cell.keys, self._channel, *name) for name in names]
+        return [(known, bool(known.deadline) and int(known.deadline) <= now_ms) for known in found]
 
     async def expire(self, known: Known, outcome: Outcome, error: str) -> str:
         """End one if nobody runs it: `ended`, `running`, `gone` or `early`."""
@@ -59,19 +59,16 @@ class Waiting:
     async def skip_ended(self, lane: str, most: int) -> int:
         """Pass over the undelivered entries at the front of a lane whose evaluations have ended; returns how many."""
         stream = self._cell.keys.lane(lane)
-        groups = await self._channel.call("XINFO", "GROUPS", stream)
-        facts = next((raw for raw in groups if _value(raw, b"name") == WORKERS.encode()), None)
-        if facts is None or _value(facts, b"lag") == 0:
+        groups = [pairs(raw) for raw in await self._channel.call("XINFO", "GROUPS", stream)]
+        facts = next((one for one in groups if one[b"name"] == WORKERS.encode()), None)
+        if facts is None or facts[b"lag"] == 0:
             return 0
-        after = "(" + _value(facts, b"last-delivered-id").decode()
+        after = "(" + facts[b"last-delivered-id"].decode()
         entries = await self._channel.call("XRANGE", stream, after, "+", "COUNT", most)
         for skipped, (entry_id, flat) in enumerate(entries):
-            tenant, name = (_value(flat, field, b"").decode("utf-8", "replace") for field in (b"tenant", b"id"))
+            fields = pairs(flat)
+            tenant, name = (fields.get(word, b"").decode("utf-8", "replace") for word in (b"tenant", b"id"))
             keys = [self._cell.keys.record(tenant, name), stream]
             if not await run(self._channel, "skip", keys, [WORKERS, _JANITOR, entry_id]):
                 return skipped
         return len(entries)
-
-
-def _value(flat: list[Any], name: bytes, default: Any = None) -> Any:
-    return dict(zip(flat[::2], flat[1::2], strict=True)).get(name, default)

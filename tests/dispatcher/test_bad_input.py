@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.intake import Intake
-from dispatcher.policy import Policy, TenantPolicy, trusting_policy
+from dispatcher.policy import ClassPolicy, Policy, TenantPolicy, trusting_policy
 from executor.keys import DISPATCHERS
 from executor.outage import Outage
-from executor.settings import load
+from executor.request import ResourceClass
+from executor.settings import MIB, load
 from executor.streams.ingress import Admission, Ingress, IngressEntry, Rejection
 from executor.streams.server import Cell
 from executor.tracing import Tracer
@@ -377,3 +378,15 @@ def test_a_decision_is_made_about_any_entry(fields: dict[bytes, bytes]) -> None:
     assert isinstance(decision, Admission | Rejection)
     for word in ingress._command(decision):
         assert isinstance(word, bytes) or str(word).encode() is not None
+
+
+async def test_more_than_the_class_has_is_rejected_with_the_class_that_has_it(stack: Stack) -> None:
+    own: dict[ResourceClass, int] = {"cpu": 64 * MIB, "high-memory": 512 * MIB}
+    classes = {name: ClassPolicy(memory=memory) for name, memory in own.items()}
+    rules = TenantPolicy(classes=["cpu", "high-memory"])
+    await stack.dispatcher(Policy(tenants={"default": rules}, classes=classes))
+
+    result = await stack.client.run("pass", limits={"memory": 128 * MIB}, wait_timeout=20)
+
+    assert (result.outcome, result.field) == ("rejected", "limits.memory")
+    assert result.error.endswith("use class high-memory")

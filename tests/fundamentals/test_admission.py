@@ -12,6 +12,7 @@ import pytest
 
 from cli.embedded import EmbeddedServer
 from dispatcher.policy import Policy, TenantPolicy
+from executor import Outcome
 from executor.client import Client
 from executor.streams.waiting import Waiting
 from tests.support.stack import Stack
@@ -69,6 +70,20 @@ async def test_a_lane_holds_its_credit_and_the_rest_waits(narrow: Stack) -> None
     assert await all_end(narrow, ids) == ids
     assert await counts(narrow) == (0, 0, 0)
     assert await nothing_is_left(narrow)
+
+
+async def test_a_commit_lets_the_next_in(server: EmbeddedServer) -> None:
+    """Without the janitor, whose next pass is an hour away."""
+    variables = {"EXECUTOR_CREDIT": "2", "EXECUTOR_SLOTS": "1", "EXECUTOR_JANITOR_INTERVAL": "3600"}
+    stack = Stack(server.url, f"t{secrets.token_hex(4)}", **variables)
+    try:
+        await stack.dispatcher()
+        handles = await stack.client.submit_many([{"code": "pass"}] * 7)
+        await wait_until(lambda: counted(stack, 2, 5, 0), "two have room")
+        await stack.worker()
+        await all_end(stack, [handle.id for handle in handles])
+    finally:
+        await stack.close()
 
 
 async def test_priorities_go_first_and_none_starves(narrow: Stack) -> None:
@@ -143,6 +158,27 @@ async def test_a_deadline_ends_what_waits(narrow: Stack) -> None:
     }
     await wait_until(lambda: counted(narrow, 0, 0, 0), "nothing waits")
     assert await nothing_is_left(narrow)
+
+
+async def test_what_is_ended_before_the_lane_leaves_its_line(server: EmbeddedServer) -> None:
+    """By hand, as the janitor does it: one that goes on would let it into the lane and pass over it there."""
+    variables = {"EXECUTOR_CREDIT": "2", "EXECUTOR_JANITOR_INTERVAL": "3600"}
+    stack = Stack(server.url, f"t{secrets.token_hex(4)}", **variables)
+    waiting = Waiting(stack.cell)
+    try:
+        await stack.dispatcher()
+        await stack.client.submit_many([{"code": "pass"}] * 2)
+        await wait_until(lambda: counted(stack, 2, 0, 0), "the lane is full")
+        late = await stack.client.submit("pass", deadline=1.0)
+        await wait_until(lambda: counted(stack, 2, 1, 0), "one waits")
+
+        ((known, is_late),) = await waiting.too_old(10)
+        answer = await waiting.expire(known, Outcome.TIMED_OUT, "late")
+
+        assert (known.to.id, is_late, answer) == (late.id, True, "ended")
+        assert await counts(stack) == (2, 0, 0)
+    finally:
+        await stack.close()
 
 
 async def test_a_deadline_ends_what_runs(narrow: Stack) -> None:

@@ -8,20 +8,12 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if state == 'queued' or state == 'running' then
   return 0
 end
-for _, raw in ipairs(redis.call('XINFO', 'GROUPS', KEYS[2])) do
-  local group = {}
-  for i = 1, #raw, 2 do
-    group[raw[i]] = raw[i + 1]
-  end
-  if group['name'] == ARGV[1] then
-    local first = redis.call('XRANGE', KEYS[2], '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1]
-    if not first or first[1] ~= ARGV[3] then
-      return 0
-    end
-    redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[2], '>')
-    redis.call('XACK', KEYS[2], ARGV[1], ARGV[3])
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[2], ARGV[1], ARGV[2])
-    return 1
-  end
+local found = group_of(KEYS[2], ARGV[1])
+local first = found and redis.call('XRANGE', KEYS[2], '(' .. found['last-delivered-id'], '+', 'COUNT', 1)[1]
+if not first or first[1] ~= ARGV[3] then
+  return 0
 end
-return 0
+redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[2], '>')
+redis.call('XACK', KEYS[2], ARGV[1], ARGV[3])
+redis.call('XGROUP', 'DELCONSUMER', KEYS[2], ARGV[1], ARGV[2])
+return 1

@@ -21,17 +21,11 @@ end
 
 -- Lag plus pending of a lane; nil while its lag is unknown, 0 while it has no group: the janitor mends both.
 local function outstanding(lane, group)
-  local groups = redis.pcall('XINFO', 'GROUPS', lane)
-  for _, raw in ipairs(groups.err and {} or groups) do
-    local found = {}
-    for i = 1, #raw, 2 do
-      found[raw[i]] = raw[i + 1]
-    end
-    if found['name'] == group then
-      return found['lag'] and found['lag'] + found['pending'] or nil
-    end
+  local found = group_of(lane, group)
+  if not found then
+    return 0
   end
-  return 0
+  return found['lag'] and found['lag'] + found['pending'] or nil
 end
 
 local function number(hash, field)
