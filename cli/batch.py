@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from executor.client import Client
-from executor.errors import ExecutorError, InvalidField, Misconfigured
+from executor.client import Client, Handle
+from executor.errors import BacklogFull, ExecutorError, InvalidField, Misconfigured
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
 
@@ -119,7 +119,7 @@ class Batch:
                 name = str(row.request.get("id", f"line-{row.line}"))
                 refused = EvaluationResult(id=name, outcome=Outcome.REJECTED, error=str(error), field=error.field)
                 self._finish(row, refused, 0.0, room, on_result)
-        handles = await client.submit_many([row.request for row in good])
+        handles = await _submit_when_there_is_room(client, [row.request for row in good])
 
         async def follow(row: Row, index: int) -> None:
             result = await handles[index].wait()
@@ -167,3 +167,12 @@ class Batch:
         verdict = f"{len(self.surprises)} not as expected" if found["expected"] else "no expectations given"
         rate = f"{found['per_second']}/s, p50 {found['p50_ms']} ms, p99 {found['p99_ms']} ms"
         return f"{found['done']} of {found['evaluations']}: {outcomes}; {verdict}; {rate}"
+
+
+async def _submit_when_there_is_room(client: Client, requests: list[dict[str, Any]]) -> list[Handle]:
+    """Submit all; a chunk is taken whole or not at all, so it can be submitted again."""
+    while True:
+        try:
+            return await client.submit_many(requests)
+        except BacklogFull as full:
+            await asyncio.sleep(full.retry_after)  # whose work makes room is not known here

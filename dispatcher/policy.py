@@ -7,6 +7,10 @@
         max_memory: 2147483648
         templates: [python]
         classes: [cpu]
+        concurrency: 20       # evaluations in lanes at once; the others wait
+        rate: 50              # evaluations that begin to wait for a lane, a second
+        burst: 100            # how many of them may come at once; default: one second's worth
+        backlog: 10000        # evaluations that have not ended; what is beyond stays in the tenant's stream
     classes:
       high-memory:
         memory: 8589934592    # bytes; what an evaluation of this class gets when it asks for nothing, and at most
@@ -25,12 +29,13 @@ from types import MappingProxyType
 from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from executor.errors import InvalidField, Misconfigured
 from executor.keys import DEFAULT_TENANT, TENANT_PATTERN
 from executor.request import CLASSES, EvaluationRequest, ResourceClass
-from executor.settings import MIB, LimitSettings
+from executor.settings import MIB, DeliverySettings, LimitSettings
+from executor.streams.quotas import Quota
 
 N = TypeVar("N", int, float)
 
@@ -52,6 +57,20 @@ class TenantPolicy(BaseModel):
     max_attempts: Annotated[int, Field(ge=1)] = 10
     templates: list[str] = list(TEMPLATES)
     classes: list[ResourceClass] = ["cpu"]
+    concurrency: Annotated[int, Field(ge=1)] | None = None
+    """Evaluations in lanes at once, admitted or running."""
+    rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Evaluations a second."""
+    burst: Annotated[int, Field(ge=1)] | None = None
+    """How many may come at once when the rate was not used before."""
+    backlog: Annotated[int, Field(ge=1)] | None = None
+    """Evaluations that have not ended; default: EXECUTOR_BACKLOG."""
+
+    @model_validator(mode="after")
+    def _bursts_at_a_rate(self) -> TenantPolicy:
+        if self.burst is not None and self.rate is None:
+            raise ValueError("burst: has no meaning without rate; name both")
+        return self
 
 
 class ClassPolicy(BaseModel):
@@ -103,6 +122,14 @@ def load_policy(path: str) -> Policy:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise Misconfigured(f"EXECUTOR_POLICY: {path}: {where}: {first['msg']}") from None
+
+
+def quotas_of(policy: Policy, delivery: DeliverySettings) -> dict[str, Quota]:
+    """What each tenant may have at once."""
+    return {
+        name: Quota(rules.backlog or delivery.backlog, rules.concurrency, rules.rate, rules.burst)
+        for name, rules in policy.tenants.items()
+    }
 
 
 def authorize(

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dispatcher.intake import Intake
 from dispatcher.janitor import Janitor
 from dispatcher.pods import PodStarts
-from dispatcher.policy import Policy
+from dispatcher.policy import Policy, quotas_of
 from dispatcher.routing import lanes
 from dispatcher.surroundings import Surroundings
 from executor.errors import ExecutorError
@@ -23,11 +23,15 @@ from executor.keys import WORKERS
 from executor.outage import Outage
 from executor.settings import Settings, own_name, server_url
 from executor.streams.ingress import Ingress
+from executor.streams.quotas import Quotas
 from executor.streams.server import Cell, close_quietly, ensure_groups
 from executor.streams.starts import Starts
 from executor.tracing import Tracer
 
 log = logging.getLogger("dispatcher")
+
+_QUOTA_PERIOD = 5.0
+"""Seconds."""
 
 
 class Dispatcher:
@@ -43,7 +47,7 @@ class Dispatcher:
         self._cell = Cell(server_url(settings.server), settings.server, settings.delivery)
         self._streams = [self._cell.keys.requests(tenant) for tenant in policy.tenants]
         name = settings.dispatcher.dispatcher_id or own_name()
-        self._ingress = Ingress(self._cell, name, self._streams)
+        self._ingress = Ingress(self._cell, name, list(policy.tenants))
         self._outage = Outage("dispatcher")
         self._tracer = Tracer("executor-dispatcher", settings.telemetry.traces, name)
         self._intake = Intake(self._ingress, settings, policy, self._outage, self._tracer)
@@ -53,6 +57,8 @@ class Dispatcher:
         def credit_of(lane: str) -> int:
             return policy.credits.get(lane, default)
 
+        self._quotas = Quotas(self._cell)
+        self._quota_of = quotas_of(policy, settings.delivery)
         self._janitor = Janitor(self._cell, self._streams, interval, credit_of, around, self._tracer)
         self._pods: PodStarts | None = None
         if around.phases_of is not None and self._tracer.enabled:
@@ -96,6 +102,7 @@ class Dispatcher:
             group.create_task(self._intake.serve(), name="intake")
             group.create_task(self._janitor.serve(), name="janitor")
             group.create_task(self._take_over(), name="take-over")
+            group.create_task(self._keep_quotas(), name="quotas")
             if self._pods is not None:
                 group.create_task(self._pods.serve(), name="pods")
 
@@ -105,6 +112,13 @@ class Dispatcher:
         channel = self._cell.channel("prepare")
         await ensure_groups(channel, [self._cell.keys.lane(lane) for lane in lanes()], WORKERS)
         await channel.close()
+        await self._quotas.publish(self._quota_of)
+
+    async def _keep_quotas(self) -> None:
+        """Say what holds again and again: a server that was emptied does not know any more."""
+        while True:
+            await asyncio.sleep(_QUOTA_PERIOD)
+            await self._outage.outlast(lambda: self._quotas.publish(self._quota_of))
 
     async def _take_over(self) -> None:
         """Answer what a dispatcher took and never answered, because it died."""

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from executor.client import Chunk, Client, Handle
-    from executor.errors import ExecutorError, InvalidField, RequestError, TransientError
+    from executor.client import Client, Handle
+    from executor.errors import BacklogFull, ExecutorError, InvalidField, RequestError, TransientError
     from executor.outcome import Outcome
+    from executor.replies import Chunk
     from executor.result import EvaluationResult
     from executor.streams.dead import DeadLetter
 
 __all__ = [
+    "BacklogFull",
     "Chunk",
     "Client",
     "DeadLetter",
@@ -30,7 +32,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Chunk": "client",
+    "BacklogFull": "errors",
+    "Chunk": "replies",
     "Client": "client",
     "DeadLetter": "streams.dead",
     "EvaluationResult": "result",

@@ -10,46 +10,36 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from executor import codec
-from executor.errors import ExecutorError, InvalidField, TransientError
+from executor.errors import BacklogFull, InvalidField, TransientError
 from executor.keys import DEFAULT_TENANT, TENANT_PATTERN
+from executor.replies import Chunk, Replies
 from executor.request import FIELDS, EvaluationRequest, from_map
 from executor.result import EvaluationResult
 from executor.settings import Settings, load, server_url
-from executor.streams.caller import Caller, Entry
+from executor.streams.caller import Caller, Enqueued, Submission
 from executor.streams.dead import DeadLetter, DeadLetters, Match
 from executor.streams.server import Cell, close_quietly
 from executor.tracing import Tracer, messaging, new_traceparent, now_ns, span_context
 
-_BLOCK_MS = 5000
 _CANCEL_TRIES, _CANCEL_PAUSE = 50, 0.1
-_POLL = 0.25
-"""Seconds between two looks at an evaluation that was submitted elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A piece of live output."""
-
-    stream: str
-    """`stdout` or `stderr`."""
-    text: str
-    attempt: int
-    """Rises when the evaluation was started again; earlier output is then void."""
-    cursor: str
-    """Where to go on after a reconnect."""
 
 
 class Handle:
-    """One submitted evaluation."""
+    """One submitted evaluation.
 
-    def __init__(self, client: Client, evaluation_id: str, *, streams: bool) -> None:
+    Attributes:
+        id: its id; the first one's if the idempotency key was used before.
+        state: `submitted`, or what the server says of one that it knew already (`queued`, `running`, `done`).
+    """
+
+    def __init__(self, client: Client, evaluation_id: str, state: str = "submitted", *, streams: bool) -> None:
         self._client = client
         self.id = evaluation_id
+        self.state = state
         self._streams = streams
 
     async def wait(self, timeout: float | None = None) -> EvaluationResult:
@@ -105,13 +95,7 @@ class Client:
         self._caller = Caller(self._cell)
         self._dead = DeadLetters(self._cell)
         self._tracer = Tracer("executor-client", self._settings.telemetry.traces)
-        self._reply = self._cell.keys.reply(f"client-{secrets.token_hex(8)}")
-        self._following: set[asyncio.Task[None]] = set()
-        self._cursors: dict[str, bytes] = {self._reply: b"0-0"}
-        self._waiting: dict[str, asyncio.Future[EvaluationResult]] = {}
-        self._watching: dict[str, asyncio.Queue[Entry]] = {}
-        self._reading: asyncio.Task[None] | None = None
-        self._reader_id = 0
+        self._replies = Replies(self._caller, tenant, self._cell.keys.reply(f"client-{secrets.token_hex(8)}"))
 
     async def __aenter__(self) -> Self:
         return self
@@ -128,13 +112,7 @@ class Client:
 
     async def close(self) -> None:
         """Disconnect; waits that are open are cancelled."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-        for future in self._waiting.values():
-            future.cancel()
-        for task in self._following:
-            task.cancel()
+        await self._replies.close()
         await close_quietly(self._cell)
         if self._tracer.enabled:
             await asyncio.to_thread(self._tracer.close)
@@ -155,28 +133,51 @@ class Client:
 
         Raises:
             InvalidField: a field is not acceptable; nothing was sent.
+            BacklogFull: the tenant has as much open as it may; try again later.
             ExecutorError: the server cannot take it now.
         """
         values = fields if code is None else {"code": code, **fields}
         return (await self.submit_many([values]))[0]
 
     async def submit_many(self, requests: Sequence[Mapping[str, Any]]) -> list[Handle]:
-        """Submit several in one write; each is a map of request fields."""
+        """Submit several in one write; each is a map of request fields.
+
+        Raises:
+            BacklogFull: with the ids that were taken before; the others are not submitted.
+        """
         named = [self._named(values) for values in requests]
-        for values in named:
-            self._expect(str(values["id"]))
-        self._ensure_reading()
         parents = [self._enter_trace(values) for values in named] if self._tracer.enabled else []
-        packed = [codec.encode(values) for values in named]
+        ids = [str(values["id"]) for values in named]
+        expected = {one for one in ids if self._replies.expect(one)}
+        keys = (str(values.get("idempotency_key") or "") for values in named)
         start_ns = now_ns()
         try:
-            entry_ids = await self._caller.add(self._tenant, packed)
+            answers = await self._enqueue(
+                [Submission(one, codec.encode(values), key) for one, values, key in zip(ids, named, keys, strict=True)]
+            )
+        except BacklogFull as full:
+            self._replies.forget(expected - set(full.accepted))
+            raise
+        for one, answer in zip(ids, answers, strict=True):
+            if answer.id != one:
+                self._replies.forget(expected & {one})
+            elif not answer.entry_id:
+                self._replies.follow(one)  # its reply may go to whoever submitted it
+        for values, parent, answer in zip(named, parents, answers, strict=False):
+            self._trace(values, parent, answer.entry_id, start_ns)
+        return [
+            Handle(self, answer.id, answer.state, streams=bool(values.get("stream")))
+            for values, answer in zip(named, answers, strict=True)
+        ]
+
+    async def _enqueue(self, submissions: list[Submission]) -> list[Enqueued]:
+        try:
+            return await self._caller.enqueue(self._tenant, submissions)
+        except BacklogFull:
+            raise
         except TransientError:
             # The same ids: what arrived the first time is taken once.
-            entry_ids = await self._caller.add(self._tenant, packed)
-        for values, parent, entry_id in zip(named, parents, entry_ids, strict=False):
-            self._trace(values, parent, entry_id, start_ns)
-        return [Handle(self, str(values["id"]), streams=bool(values.get("stream"))) for values in named]
+            return await self._caller.enqueue(self._tenant, submissions)
 
     def _enter_trace(self, values: dict[str, Any]) -> str:
         """Put the context of a `send` span into a request; returns the one it is under, or its own for a root."""
@@ -198,40 +199,13 @@ class Client:
     def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := sorted(set(values) - FIELDS):
             raise InvalidField(unknown[0], f"unknown field; the fields are {', '.join(sorted(FIELDS))}")
-        request = from_map({"id": _new_id(), "reply_to": self._reply, **values})
+        request = from_map({"id": _new_id(), "reply_to": self._replies.key, **values})
         assert isinstance(request, EvaluationRequest)
         return request.to_map()
 
     async def wait(self, evaluation_id: str, timeout: float | None = None) -> EvaluationResult:
         """The result of an evaluation submitted by anybody of this tenant."""
-        if (future := self._waiting.get(evaluation_id)) is None:
-            return await asyncio.wait_for(self._poll(evaluation_id), timeout)
-        self._ensure_reading()
-        try:
-            return await (future if timeout is None else asyncio.wait_for(asyncio.shield(future), timeout))
-        finally:
-            if future.done():
-                self._waiting.pop(evaluation_id, None)
-
-    async def _follow(self, evaluation_id: str, future: asyncio.Future[EvaluationResult]) -> None:
-        """Wait for the evaluation that an idempotency key was first used for; its reply goes to who asked first."""
-        while not future.done():
-            if (found := await self._look(evaluation_id)) and not future.done():
-                future.set_result(found)
-            await asyncio.sleep(_POLL)
-
-    async def _poll(self, evaluation_id: str) -> EvaluationResult:
-        """Wait for what somebody else submitted, whose reply goes elsewhere."""
-        while True:
-            if found := await self._caller.result(self._tenant, evaluation_id):
-                return found
-            await asyncio.sleep(_POLL)
-
-    async def _look(self, evaluation_id: str) -> EvaluationResult | None:
-        try:
-            return await self._caller.result(self._tenant, evaluation_id)
-        except TransientError:
-            return None
+        return await self._replies.wait(evaluation_id, timeout)
 
     async def result(self, evaluation_id: str) -> EvaluationResult | None:
         """The committed result, None while there is none."""
@@ -266,83 +240,8 @@ class Client:
 
     async def stream(self, evaluation_id: str, cursor: str = "0-0") -> AsyncIterator[Chunk]:
         """Live output from a cursor to the end."""
-        key = self._cell.keys.output(self._tenant, evaluation_id)
-        queue: asyncio.Queue[Entry] = asyncio.Queue()
-        self._watching[key], self._cursors[key] = queue, cursor.encode()
-        self._ensure_reading()
-        await self._interrupt_reader()
-        try:
-            while True:
-                entry_id, fields = await queue.get()
-                if b"end" in fields:
-                    return
-                attempt = int(fields.pop(b"attempt"))
-                for name, text in fields.items():
-                    yield Chunk(name.decode(), text.decode("utf-8", "replace"), attempt, entry_id.decode())
-        finally:
-            del self._watching[key], self._cursors[key]
-
-    def _expect(self, evaluation_id: str) -> asyncio.Future[EvaluationResult]:
-        return self._waiting.setdefault(evaluation_id, asyncio.get_running_loop().create_future())
-
-    def _ensure_reading(self) -> None:
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._read(), name="client-replies")
-
-    async def _interrupt_reader(self) -> None:
-        """Make the blocked read come back, so that it takes a new stream in."""
-        if self._reader_id:
-            await self._caller.wake(self._reader_id)
-
-    async def _read(self) -> None:
-        pause, looked = 0.05, time.monotonic()
-        while True:
-            try:
-                self._reader_id = self._reader_id or await self._caller.reader_id()
-                found = await self._caller.read(dict(self._cursors), _BLOCK_MS)
-                pause = 0.05
-            except ExecutorError:
-                self._reader_id = 0
-                await asyncio.sleep(pause)
-                pause = min(2.0, pause * 2)
-                continue
-            if not found or time.monotonic() - looked > _BLOCK_MS / 1000:
-                looked = time.monotonic()
-                await self._look_again()
-            for key, entries in found.items():
-                if key in self._cursors:
-                    self._cursors[key] = entries[-1][0]
-                await self._deliver(key, entries)
-
-    async def _look_again(self) -> None:
-        """A reply may have been trimmed, or lost with a server that was restarted; others may come all the time."""
-        for evaluation_id, future in list(self._waiting.items()):
-            if not future.done() and (found := await self._look(evaluation_id)) and not future.done():
-                future.set_result(found)
-
-    async def _deliver(self, key: str, entries: list[Entry]) -> None:
-        if key in self._watching:
-            for entry in entries:
-                self._watching[key].put_nowait(entry)
-        elif key == self._reply:
-            for _, fields in entries:
-                await self._answer(fields)
-
-    async def _answer(self, fields: dict[bytes, bytes]) -> None:
-        future = self._waiting.get(fields.get(b"id", b"").decode())
-        if future is None or future.done():
-            return
-        if b"duplicate_of" in fields:
-            task = asyncio.create_task(self._follow(fields[b"id"].decode(), future), name="follow")
-            self._following.add(task)
-            task.add_done_callback(self._following.discard)
-        if b"outcome" not in fields:
-            return
-        whole = (
-            await self._look(fields[b"id"].decode()) if b"omitted" in fields else EvaluationResult.from_fields(fields)
-        )
-        if whole is not None and not future.done():
-            future.set_result(whole)
+        async for chunk in self._replies.stream(self._cell.keys.output(self._tenant, evaluation_id), cursor):
+            yield chunk
 
 
 def _new_id() -> str:

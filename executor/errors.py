@@ -8,6 +8,7 @@ What evaluated code does wrong is data (an outcome in the result), never an exce
     │   └── NotAuthorized     the server or the policy does not let this caller do it
     ├── TransientError        retry: the same call can succeed later
     │   ├── ServerUnavailable the Redis server cannot be reached, is loading, read-only or full
+    │   ├── BacklogFull       a tenant has as many evaluations open as it may
     │   ├── GroupMissing      a consumer group is gone (flush, failover): made again, then retried
     │   ├── ScriptMissing     the server forgot a script (flush, restart): sent again, then retried
     │   └── WorkerBroken      the child processes of a worker failed the platform, not the code
@@ -18,6 +19,8 @@ What evaluated code does wrong is data (an outcome in the result), never an exce
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class ExecutorError(Exception):
@@ -60,6 +63,24 @@ class TransientError(ExecutorError):
 
 class ServerUnavailable(TransientError):
     """The Redis server cannot be reached, is loading, is a read-only replica or is full."""
+
+
+class BacklogFull(TransientError):
+    """A tenant has as many evaluations open as it may; there is room once some of them have ended.
+
+    Attributes:
+        outstanding: evaluations that have not ended, and requests that are not read yet.
+        backlog: how many there may be.
+        accepted: ids of the same call that were taken before.
+    """
+
+    def __init__(self, tenant: str, outstanding: int, backlog: int, accepted: Sequence[str] = ()) -> None:
+        super().__init__(
+            f"tenant {tenant} has {outstanding} evaluations open, and may have {backlog}; submit when there is room"
+        )
+        self.outstanding = outstanding
+        self.backlog = backlog
+        self.accepted = tuple(accepted)
 
 
 class GroupMissing(TransientError):

@@ -81,9 +81,23 @@ class Keys:
         return f"{self.prefix}:once:{tenant}:{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
     def line(self, lane: str) -> list[str]:
-        """What waits before a lane (lua/lib/line.lua): three sorted sets, a hash and a sorted set, all with a TTL."""
-        waiting = [f"{self.prefix}:waiting:{lane}:{name}" for name in PRIORITIES]
-        return [*waiting, f"{self.prefix}:shares:{lane}", f"{self.prefix}:later:{lane}"]
+        """What the order before a lane is made of (lua/lib/line.lua), all with a TTL."""
+        turns = [f"{self.prefix}:turns:{lane}:{name}" for name in PRIORITIES]
+        own = [f"{self.prefix}:{name}:{lane}" for name in ("order", "later", "waiting")]
+        return [*turns, *own, self.usage(), self.quotas()]
+
+    def waiting(self, lane: str) -> tuple[str, str]:
+        """Of these, what waits in line for room in the lane, and what waits for its time (sorted sets)."""
+        _, _, _, _, later, waiting, _, _ = self.line(lane)
+        return waiting, later
+
+    def usage(self) -> str:
+        """What each tenant has open, and in lanes (sorted set with a TTL; lua/lib/quota.lua)."""
+        return f"{self.prefix}:usage"
+
+    def quotas(self) -> str:
+        """What each tenant may have (hash with a TTL; executor/streams/quotas.py)."""
+        return f"{self.prefix}:quotas"
 
     def executors(self) -> str:
         """Registry of workers (hash: worker id -> JSON)."""

@@ -94,6 +94,13 @@ class DeliverySettings:
     credit: int = setting(
         "EXECUTOR_CREDIT", 256, "entries", "of a lane at most, if the policy names none for it; more waits", least=1
     )
+    backlog: int = setting(
+        "EXECUTOR_BACKLOG",
+        100_000,
+        "",
+        "evaluations of a tenant that have not ended, if the policy says nothing",
+        least=1,
+    )
     results_cap: int = setting("EXECUTOR_RESULTS_CAP", 100_000, "entries", "length of the results stream", least=1)
     reply_cap: int = setting("EXECUTOR_REPLY_CAP", 10_000, "entries", "length of a reply stream", least=1)
     output_cap: int = setting("EXECUTOR_OUTPUT_CAP", 10_000, "entries", "length of a live output stream", least=1)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from executor import client
+from executor.replies import Chunk
 from executor.result import EvaluationResult
 from executor.streams.dead import DeadLetter, Match
 
@@ -22,12 +23,13 @@ class Handle:
         self._owner = owner
         self._inner = inner
         self.id = inner.id
+        self.state = inner.state
 
     def wait(self, timeout: float | None = None) -> EvaluationResult:
         """The terminal result, as soon as there is one."""
         return self._owner.call(self._inner.wait(timeout))
 
-    def stream(self, cursor: str = "0-0") -> Iterator[client.Chunk]:
+    def stream(self, cursor: str = "0-0") -> Iterator[Chunk]:
         """Live output to the end of the evaluation."""
         chunks = self._inner.stream(cursor)
         while True:

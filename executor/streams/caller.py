@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
+from executor.errors import BacklogFull, NotAuthorized
+from executor.keys import DISPATCHERS
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
 from executor.streams.channel import Command, pairs
@@ -15,6 +19,31 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 """Entry id and fields."""
 
 
+_AT_ONCE: Final = 500
+"""Requests in one call of the script: it holds the server for about 2 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A request to add."""
+
+    id: str
+    packed: bytes
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of it."""
+
+    id: str
+    """Of the evaluation that has the result: the first one's, if the idempotency key was used before."""
+    state: str
+    """`submitted`, or what the record says of one that was known."""
+    entry_id: str = ""
+    """Of the ingress entry; empty when it was known, and nothing was added."""
+
+
 class Caller:
     """A caller's side. Blocking reads have a connection of their own."""
 
@@ -23,11 +52,36 @@ class Caller:
         self._commands = cell.channel("caller")
         self._reader = cell.channel("caller-reader")
 
-    async def add(self, tenant: str, requests: Sequence[bytes]) -> list[str]:
-        """Append packed requests to a tenant's ingress in one write; returns the entry ids."""
+    async def enqueue(self, tenant: str, requests: Sequence[Submission]) -> list[Enqueued]:
+        """Add requests to a tenant's ingress; plainly, when this user may not run the script that knows what is known.
+
+        Raises:
+            BacklogFull: the tenant has as much open as it may; says which ids were taken before.
+        """
+        done: list[Enqueued] = []
+        for start in range(0, len(requests), _AT_ONCE):
+            some = requests[start : start + _AT_ONCE]
+            try:
+                word, *answers = await run(self._commands, "enqueue", *self._enqueue(tenant, some))
+            except NotAuthorized:
+                word, *answers = [b"taken", *await self._append(tenant, some)]
+            if word == b"full":
+                raise BacklogFull(tenant, int(answers[0]), int(answers[1]), [one.id for one in done])
+            done += [_enqueued(one, answer) for one, answer in zip(some, answers, strict=True)]
+        return done
+
+    async def _append(self, tenant: str, requests: Sequence[Submission]) -> list[list[bytes]]:
         stream = self._cell.keys.requests(tenant)
-        commands: list[Command] = [("XADD", stream, "*", "request", packed) for packed in requests]
-        return [(await future).decode() for future in await self._commands.pipeline(commands)]
+        commands: list[Command] = [("XADD", stream, "*", "request", one.packed) for one in requests]
+        return [[await future] for future in await self._commands.pipeline(commands)]
+
+    def _enqueue(self, tenant: str, requests: Sequence[Submission]) -> tuple[list[str], list[str | bytes]]:
+        keys = self._cell.keys
+        args: list[str | bytes] = [DISPATCHERS, keys.usage(), keys.quotas(), tenant]
+        for one in requests:
+            once = keys.once(tenant, one.idempotency_key) if one.idempotency_key else ""
+            args += [one.id, keys.record(tenant, one.id), once, one.packed]
+        return [keys.requests(tenant)], args
 
     async def read(self, cursors: Mapping[str, bytes], block_ms: int) -> dict[str, list[Entry]]:
         """Wait for entries behind the cursors; {} when there was none in time."""
@@ -84,3 +138,8 @@ class Caller:
             self._commands, "cancel", [*to.keys(self._cell.keys), *self._cell.keys.line(known.lane)], args
         )
         return word.decode(), more[0].decode() if more else "", known
+
+
+def _enqueued(request: Submission, answer: list[Any]) -> Enqueued:
+    entry_id, *known = (word.decode() for word in answer)
+    return Enqueued(*known) if known else Enqueued(request.id, "submitted", entry_id)

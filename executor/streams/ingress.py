@@ -23,6 +23,8 @@ _BYTES: Final = 4 * 1024 * 1024
 """Entries read at once are this large together, and one more; a dispatcher holds them about five times over."""
 _FEW: Final = 4
 """Entries read at once where their size is not bounded."""
+_FULL_MS: Final = 100
+"""How often a tenant whose backlog is full is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,12 @@ class Rejection:
 class Ingress:
     """Reads and answers on one channel: the answers to a batch and the next blocking read are one write."""
 
-    def __init__(self, cell: Cell, consumer: str, streams: Sequence[str]) -> None:
+    def __init__(self, cell: Cell, consumer: str, tenants: Sequence[str]) -> None:
         self._cell = cell
         self._consumer = consumer
-        self._streams = list(streams)
+        self._tenants = list(tenants)
+        self._streams = [cell.keys.requests(tenant) for tenant in tenants]
+        self._full: set[str] = set()
         self._channel = cell.channel("ingress")
         self._repair = cell.channel("ingress-repair")
 
@@ -92,14 +96,22 @@ class Ingress:
             ExecutorError: with nothing known about the decisions; they stay pending and are read again.
         """
         commands = [self._command(decision) for decision in decisions]
-        take = script("take").command(self._streams, [DISPATCHERS, self._consumer, count, _BYTES])
-        reads = self._read_command(">", 1, block_ms), take
+        keys = [self._cell.keys.usage(), self._cell.keys.quotas(), *self._streams]
+        take = script("take").command(keys, [DISPATCHERS, self._consumer, count, _BYTES, *self._tenants])
+        reads = self._wait_command(block_ms), take
         *answers, first, more = await self._channel.pipeline([*commands, *reads], patience=block_ms / 1000)
         settled = [
             await self._settle(command, decision, answer)
             for command, decision, answer in zip(commands, decisions, answers, strict=True)
         ]
         return settled, self._read(first, more, take)
+
+    def _wait_command(self, block_ms: int) -> Command:
+        """Waits for the next entry of a tenant that has room; when none has, for a result, which makes some."""
+        readable = [stream for stream in self._streams if stream not in self._full]
+        if not readable:
+            return ("XREAD", "COUNT", 1, "BLOCK", _FULL_MS, "STREAMS", self._cell.keys.results(), "$")
+        return self._read_command(">", 1, min(block_ms, _FULL_MS) if self._full else block_ms, readable)
 
     async def _read(self, first: asyncio.Future[Any], more: asyncio.Future[Any], take: Command) -> list[IngressEntry]:
         """The entry that was waited for, and what else there was."""
@@ -109,7 +121,16 @@ class Ingress:
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
-        return [entry for reply in replies for entry in self._entries(reply)]
+        waited_for, (others, full) = replies
+        self._note_full({stream.decode() for stream in full})
+        return [entry for reply in (waited_for, others) for entry in self._entries(reply)]
+
+    def _note_full(self, full: set[str]) -> None:
+        for stream in full - self._full:
+            log.warning("a tenant's backlog is full; its requests wait in their stream", extra={"stream": stream})
+        for stream in self._full - full:
+            log.info("a tenant's backlog has room again", extra={"stream": stream})
+        self._full = full
 
     async def carry_out(self, decisions: Sequence[Admission | Rejection]) -> list[list[bytes]]:
         """Carry out decisions without reading."""
@@ -159,7 +180,7 @@ class Ingress:
 
     async def pending(self) -> list[IngressEntry]:
         """The oldest entries delivered to this consumer and never answered: few, for they may be large."""
-        return self._entries(await self._channel.call(*self._read_command("0", _FEW, None)))
+        return self._entries(await self._channel.call(*self._read_command("0", _FEW, None, self._streams)))
 
     async def take_over(self, idle_ms: int) -> AsyncIterator[list[IngressEntry]]:
         """Entries that another dispatcher took and never answered, a few at a time."""
@@ -173,15 +194,16 @@ class Ingress:
                 if cursor == b"0-0":
                     break
 
-    def _read_command(self, start: str, count: int, block_ms: int | None) -> Command:
+    def _read_command(self, start: str, count: int, block_ms: int | None, streams: Sequence[str]) -> Command:
         block: tuple[str | int, ...] = () if block_ms is None else ("BLOCK", block_ms)
         head = ("XREADGROUP", "GROUP", DISPATCHERS, self._consumer, "COUNT", count, *block)
-        return (*head, "STREAMS", *self._streams, *[start] * len(self._streams))
+        return (*head, "STREAMS", *streams, *[start] * len(streams))
 
     def _entries(self, reply: Any) -> list[IngressEntry]:
         return [
             IngressEntry(stream.decode(), entry_id.decode(), pairs(fields))
             for stream, entries in reply or []
+            if stream.decode() in self._streams
             for entry_id, fields in entries
         ]
 

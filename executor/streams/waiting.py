@@ -10,6 +10,8 @@ from executor.streams.scripts import run
 from executor.streams.server import Cell
 from executor.streams.terminal import Known, look_up
 
+_ROUNDS = 10
+"""Calls in a row for a lane in which much has become due at once."""
 _JANITOR = "janitor"
 """Consumer that reads what is passed over; it exists within one script only."""
 
@@ -46,15 +48,17 @@ class Waiting:
         delivery = self._cell.delivery
         ttl_ms = round((delivery.max_age + delivery.result_ttl) * 1000)
         keys = [self._cell.keys.lane(lane), *self._cell.keys.line(lane)]
-        _, fed = await run(self._channel, "feed", keys, [WORKERS, credit, ttl_ms, most])
-        return int(fed)
+        total, moved, rounds = 0, most, 0
+        while moved == most and rounds < _ROUNDS:
+            moved, fed = await run(self._channel, "feed", keys, [WORKERS, credit, ttl_ms, most])
+            total, rounds = total + int(fed), rounds + 1
+        return total
 
     async def count(self, lane: str) -> tuple[int, int]:
         """How many wait before a lane, and how many may not begin yet."""
-        *waiting, _, later = self._cell.keys.line(lane)
-        futures = await self._channel.pipeline([("ZCARD", key) for key in (*waiting, later)])
-        *found, delayed = [await future for future in futures]
-        return sum(found), delayed
+        futures = await self._channel.pipeline([("ZCARD", key) for key in self._cell.keys.waiting(lane)])
+        waiting, delayed = [await future for future in futures]
+        return waiting, delayed
 
     async def skip_ended(self, lane: str, most: int) -> int:
         """Pass over the undelivered entries at the front of a lane whose evaluations have ended; returns how many."""

@@ -92,7 +92,7 @@ def test_keys_are_documented() -> None:
         keys.requests(), keys.lane("<lane>"), keys.record("<tenant>", "<id>"), keys.result("default", "<id>"),
         keys.output("default", "<id>"), keys.reply("<name>"), keys.results(), keys.dead(),
         keys.heartbeat("<worker>"), keys.executors(), keys.control("<worker>"), keys.ages(), keys.starts(),
-        "executor:waiting:<lane>:<priority>", *keys.line("<lane>")[3:],
+        "executor:turns:<lane>:<priority>", *keys.line("<lane>")[3:],
         "executor:once:<tenant>:<hash>",
     }  # fmt: skip
 

@@ -370,7 +370,7 @@ entries = st.dictionaries(
 def test_a_decision_is_made_about_any_entry(fields: dict[bytes, bytes]) -> None:
     """And it can be sent: every word of it is bytes or encodes."""
     cell = Cell(SETTINGS.server.url, SETTINGS.server, SETTINGS.delivery)
-    ingress = Ingress(cell, "unit", ["executor:requests"])
+    ingress = Ingress(cell, "unit", ["default"])
     intake = Intake(ingress, SETTINGS, trusting_policy(), Outage("unit"), Tracer("unit", "none"))
 
     decision = intake.decide(IngressEntry("executor:requests", "1-1", fields))

@@ -19,7 +19,7 @@ async def test_what_was_taken_is_answered_before_anything_new_is_read(
 ) -> None:
     """Read on while a backlog is worked off in small steps, it took the whole backlog into its pending list."""
     requests = stack.cell.keys.requests()
-    await Ingress(stack.cell, NAME, [requests]).ensure()
+    await Ingress(stack.cell, NAME, ["default"]).ensure()
     ids = [await stack.add(code="pass") for _ in range(30)]
     await stack.redis.call("XREADGROUP", "GROUP", DISPATCHERS, NAME, "COUNT", 10, "STREAMS", requests, ">")
     held: list[int] = []

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import pytest
 
-from executor import client
+from executor import replies
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
 
-async def test_a_key_used_before_is_answered_with_the_first_ones_result(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "_BLOCK_MS", 600_000)  # without the look at what had no reply for a while
+async def test_a_key_used_before_gives_the_first_evaluation(stack: Stack) -> None:
     await stack.dispatcher()
     first = await stack.client.submit("import os; print(os.urandom(8).hex())", idempotency_key="order 7")
+    await wait_until(lambda: stack.has_state(first.id, "queued"), "the first is admitted")
+
     again = await stack.client.submit("print('never run')", idempotency_key="order 7")
+
+    assert (again.id, again.state, first.state) == (first.id, "queued", "submitted")
+    await stack.worker()
+    assert await again.wait(20) == await first.wait(20)
+    later = await stack.client.submit("print('never run')", idempotency_key="order 7")
+    assert (later.id, later.state) == (first.id, "done")
+    assert await later.wait(20) == await again.wait(20)
+    assert [entry["id"] for entry in await stack.stream(stack.cell.keys.results())] == [first.id]
+
+
+async def test_a_key_used_twice_before_a_dispatcher_looks_is_run_once(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "_BLOCK_MS", 600_000)  # without the look at what had no reply for a while
+    first = await stack.client.submit("import os; print(os.urandom(8).hex())", idempotency_key="order 7")
+    again = await stack.client.submit("print('never run')", idempotency_key="order 7")
+    await stack.dispatcher()
     await stack.worker()
 
     result, same = await first.wait(20), await again.wait(20)
@@ -24,27 +40,38 @@ async def test_a_key_used_before_is_answered_with_the_first_ones_result(
     assert same == result
     assert (await stack.client.state(again.id)) == {"state": "duplicate", "duplicate_of": first.id}
     assert [entry["id"] for entry in await stack.stream(stack.cell.keys.results())] == [first.id]
-    later = await stack.client.run("print('never run')", idempotency_key="order 7", wait_timeout=20)
-    assert later == result
     assert await stack.client.result(again.id) == result
     assert await again.cancel() == ("duplicate", first.id)
 
 
+async def test_an_id_used_before_is_not_added_again(stack: Stack) -> None:
+    await stack.dispatcher()
+    await stack.worker()
+    result = await stack.client.run("print(1)", id="one")
+    added = await stack.redis.call("XINFO", "STREAM", stack.cell.keys.requests())
+
+    again = await stack.client.submit("print(2)", id="one")
+
+    assert (again.id, again.state) == ("one", "done")
+    assert await again.wait(20) == result
+    assert await stack.redis.call("XINFO", "STREAM", stack.cell.keys.requests()) == added
+
+
 async def test_a_wait_does_not_depend_on_the_reply_that_says_duplicate(stack: Stack) -> None:
     """A reply can be trimmed, or lost with a server that is started again."""
-    await stack.dispatcher()
     elsewhere = stack.cell.keys.reply("elsewhere")
     first = await stack.client.submit("print(1)", idempotency_key="k")
     again = await stack.client.submit("print(2)", idempotency_key="k", reply_to=elsewhere)
+    await stack.dispatcher()
     await stack.worker()
 
     assert await again.wait(20) == await first.wait(20)
 
 
 async def test_following_the_output_of_a_duplicate_ends(stack: Stack) -> None:
-    await stack.dispatcher()
     await stack.client.submit("print(1)", idempotency_key="k")
     again = await stack.client.submit("print(2)", idempotency_key="k", stream=True)
+    await stack.dispatcher()
 
     assert [chunk async for chunk in again.stream()] == []
 

@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from cli.embedded import EmbeddedServer
 from executor import codec
 from executor.keys import DISPATCHERS, WORKERS
+from executor.outcome import Outcome
+from executor.result import EvaluationResult
 from executor.streams.caller import Caller
 from executor.streams.ingress import Admission, Ingress, IngressEntry
+from executor.streams.lane import Lane
+from executor.streams.quotas import Quota, Quotas
 from executor.streams.server import ensure_groups
 from executor.streams.terminal import Destination
 from executor.streams.waiting import Waiting
@@ -25,7 +29,9 @@ LANE = "warm.python"
 PLENTY = 1000
 
 admission = st.tuples(st.integers(0, 2), st.sampled_from("abc"))
-steps = st.lists(st.tuples(admission, st.sampled_from(["", "", "", "finish", "cancel"])), min_size=25, max_size=50)
+then = st.sampled_from(["", "", "", "finish", "finish", "cancel", "look"])
+steps = st.lists(st.tuples(admission, then, st.integers(0, PLENTY)), min_size=25, max_size=50)
+quotas = st.dictionaries(st.sampled_from("ab"), st.integers(1, 2))
 
 
 class Real:
@@ -34,13 +40,15 @@ class Real:
     def __init__(self, stack: Stack, credit: int) -> None:
         self._stack = stack
         self._credit = credit
-        self._ingress = Ingress(stack.cell, "d", [stack.cell.keys.requests()])
+        self._ingress = Ingress(stack.cell, "d", ["default"])
         self._waiting = Waiting(stack.cell)
         self._caller = Caller(stack.cell)
         self._lane = stack.cell.keys.lane(LANE)
+        self._worker = Lane(stack.cell, LANE, "w")
 
-    async def prepare(self) -> None:
+    async def prepare(self, limits: dict[str, int]) -> None:
         await self._ingress.ensure()
+        await Quotas(self._stack.cell).publish({name: Quota(concurrency=most) for name, most in limits.items()})
         await ensure_groups(self._stack.redis, [self._lane], WORKERS)
 
     async def admit(self, priority: int, tenant: str, name: str) -> None:
@@ -57,11 +65,15 @@ class Real:
         assert answers == [[b"admitted"]]
 
     async def finish(self) -> None:
-        """Read and acknowledge the next entry, as a worker that was given a result."""
-        reply: Any = await self._stack.redis.call(
-            "XREADGROUP", "GROUP", WORKERS, "w", "COUNT", 1, "STREAMS", self._lane, ">"
-        )
-        await self._stack.redis.call("XACK", self._lane, WORKERS, reply[0][1][0][0])
+        """Read the next entry and end it, as a worker does."""
+        (entry,) = await self._worker.read(1, 1000)
+        lease = await self._worker.claim(entry)
+        if lease is not None:
+            result = EvaluationResult(id=entry.id, tenant=entry.tenant, outcome=Outcome.SUCCEEDED)
+            assert await self._worker.commit(lease, Destination(entry.tenant, entry.id), result) == (True, [])
+
+    async def look(self) -> None:
+        """The janitor's pass."""
         await self._waiting.feed(LANE, self._credit, PLENTY)
 
     async def cancel(self, tenant: str, name: str) -> str:
@@ -71,34 +83,51 @@ class Real:
         return [f"{row['tenant']}/{row['id']}" for row in await self._stack.stream(self._lane)]
 
 
-async def follow(server: EmbeddedServer, credit: int, script: list[tuple[tuple[int, str], str]]) -> None:
+async def follow(server: EmbeddedServer, credit: int, limits: dict[str, int], script: list[Any]) -> None:
     stack = Stack(server.url, f"t{secrets.token_hex(6)}")
-    real, model = Real(stack, credit), Line(credit)
+    real, model = Real(stack, credit), Line(credit, limits)
     try:
-        await real.prepare()
-        for number, ((priority, tenant), then) in enumerate(script):
+        await real.prepare(limits)
+        for number, ((priority, tenant), then, choice) in enumerate(script):
             name = f"{number:03}"
             await real.admit(priority, tenant, name)
             model.admit(priority, tenant, f"{tenant}/{name}")
-            if then == "finish":
+            await take_step(real, model, then, choice)
+            assert await real.let_in() == model.lane
+        while model.open or model.queued:
+            if model.open:
                 await real.finish()
                 model.finish()
-            elif then == "cancel" and any(model.waiting):
-                member = min(min(line) for line in model.waiting if line)[1]
-                assert await real.cancel(*member.split("/")) == "cancelled"
-                model.cancel(member)
+            await take_step(real, model, "look", 0)
             assert await real.let_in() == model.lane
-        while model.open:
-            await real.finish()
-            model.finish()
-            assert await real.let_in() == model.lane
-        assert await stack.redis.call("EXISTS", *stack.cell.keys.line(LANE)) == 0
+        *line, quotas_key = stack.cell.keys.line(LANE)
+        assert await stack.redis.call("EXISTS", *line) == 0
+        assert bool(await stack.redis.call("EXISTS", quotas_key)) == bool(limits)
     finally:
+        await stack.redis.call("DEL", stack.cell.keys.quotas())
         await stack.close()
+
+
+async def take_step(real: Real, model: Line, step: str, choice: int) -> None:
+    """One step beside an admission, on both."""
+    if step == "finish" and model.open:
+        await real.finish()
+        model.finish()
+    elif step == "look":
+        await real.look()
+        model.look()
+    elif step == "cancel":
+        unread = [*model.queued, *(name for name in model.lane[model.done :] if name not in model.ended)]
+        if unread:
+            name = sorted(unread)[choice % len(unread)]
+            assert await real.cancel(*name.split("/")) == "cancelled"
+            model.cancel(name)
 
 
 @pytest.mark.timeout(300)  # what fails is made small first
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(credit=st.integers(1, 4), script=steps)
-def test_the_scripts_let_in_what_the_model_does(server: EmbeddedServer, credit: int, script: list[Any]) -> None:
-    asyncio.run(follow(server, credit, script))
+@given(credit=st.integers(1, 4), limits=quotas, script=steps)
+def test_the_scripts_let_in_what_the_model_does(
+    server: EmbeddedServer, credit: int, limits: dict[str, int], script: list[Any]
+) -> None:
+    asyncio.run(follow(server, credit, limits, script))

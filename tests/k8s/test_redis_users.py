@@ -135,6 +135,23 @@ async def test_dispatcher_worker_and_caller_complete_an_evaluation(cluster: Clus
     assert await cluster.log() == []
 
 
+async def test_a_caller_enqueues_by_the_dispatchers_script_and_without_it_appends(cluster: Cluster) -> None:
+    await cluster.stack("dispatcher").dispatcher()
+    looking = cluster.stack("doctor")
+
+    async with cluster.caller() as client:
+        first = await client.submit("pass", idempotency_key="k")
+        await wait_until(lambda: looking.has_state(first.id, "queued"), "it is admitted")
+        again = await client.submit("pass", idempotency_key="k")
+        assert await cluster.log() == []
+        await cluster.call("boss", "SCRIPT", "FLUSH")
+        appended = await client.submit("pass", idempotency_key="k")
+        await wait_until(lambda: looking.has_state(appended.id, "duplicate"), "it is known all the same")
+
+    assert (again.id, appended.id == first.id) == (first.id, False)
+    assert await cluster.log() == ["caller eval"]
+
+
 async def test_agent_serves_job_lanes_only(cluster: Cluster) -> None:
     from dispatcher.policy import Policy
 
@@ -305,7 +322,7 @@ async def test_scaler_counts_lanes_and_does_nothing_else(cluster: Cluster) -> No
     [
         ("caller", ("XADD", "executor:requests:other", "*", "code", "pass")),
         ("caller", ("XADD", "executor:lane:warm.python", "*", "id", "a")),
-        ("caller", ("XRANGE", "executor:requests", "-", "+")),
+        ("caller", ("XRANGE", "executor:requests:other", "-", "+")),
         ("caller", ("HGETALL", "executor:eval:other:a")),
         ("caller", ("HSET", "executor:result:a", "outcome", "succeeded")),
         ("caller", ("EVAL", "return 1", 0)),

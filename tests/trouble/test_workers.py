@@ -371,7 +371,7 @@ async def test_the_second_attempt_comes_at_once_and_later_ones_wait(stack: Stack
         assert lease is not None
         assert lease.attempt == attempt
         assert await lane.release(entry, lease.generation) == "requeued"
-        later = await stack.redis.call("ZRANGE", stack.cell.keys.line(LANE)[4], 0, -1, "WITHSCORES")
+        later = await stack.redis.call("ZRANGE", stack.cell.keys.waiting(LANE)[1], 0, -1, "WITHSCORES")
         seconds, micros = await stack.redis.call("TIME")
         due.append(int(later[1]) / 1000 - int(seconds) - int(micros) / 1e6 if later else None)
 

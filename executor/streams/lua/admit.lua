@@ -1,6 +1,6 @@
 #!lua
 -- Takes one valid request from ingress. The only way new work comes to a lane, but for redrive.lua.
--- KEYS  record, result, results, reply | results, lane, ingress, ages, line (5: see lib/line.lua), once | results,
+-- KEYS  record, result, results, reply | results, lane, ingress, ages, line (8: see lib/line.lua), once | results,
 --       output | results
 -- ARGV  has_reply, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
 --       ingress group, ingress entry, id, tenant, traceparent, terms (7: see lib/enter.lua), has_once, has_output,
@@ -22,14 +22,14 @@ end
 if reply_key and not holds(reply_key, 'stream') then
   return {'reply_type'}
 end
-local once = optional(KEYS[13], ARGV[18])
+local once = optional(KEYS[16], ARGV[18])
 local first = once and redis.call('GET', once)
 if first then
   -- Its record only says which evaluation is meant; that one has the state and the result.
   redis.call('HSET', KEYS[1], 'id', id, 'tenant', tenant, 'state', 'duplicate', 'duplicate_of', first)
   redis.call('PEXPIRE', KEYS[1], flow[1])
   reply(reply_key, flow[3], flow[4], {'id', id, 'tenant', tenant, 'state', 'duplicate', 'duplicate_of', first})
-  local output = optional(KEYS[14], ARGV[19])
+  local output = optional(KEYS[17], ARGV[19])
   if output and holds(output, 'stream') then
     redis.call('XADD', output, '*', 'end', 'duplicate')  -- whoever follows it need not wait
     redis.call('PEXPIRE', output, flow[3])
@@ -42,6 +42,6 @@ end
 local terms, fields = {unpack(ARGV, 11, 17)}, rest(ARGV, 20)
 fields[#fields + 1] = 'entry'
 fields[#fields + 1] = entry
-enter(KEYS[1], KEYS[5], KEYS[7], {unpack(KEYS, 8, 12)}, id, tenant, traceparent, terms, fields)
+enter(KEYS[1], KEYS[5], KEYS[7], {unpack(KEYS, 8, 15)}, id, tenant, traceparent, terms, fields)
 redis.call('XACK', KEYS[6], group, entry)
 return {'admitted'}

@@ -1,13 +1,17 @@
 #!lua flags=allow-oom
--- Moves what may begin by now into a lane's line, and what there is room for from there into the lane.
--- KEYS  lane, line (5: see lib/line.lua)
+-- Moves what may wait by now into a lane's line, and what there is room for from there into the lane.
+-- KEYS  lane, line (8: see lib/line.lua)
 -- ARGV  lane group, credit, ttl_ms, most
 -- Returns {moved, fed}
-local line = {KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]}
-local due = redis.call('ZRANGE', line[5], '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, ARGV[4])
+local lane, line = KEYS[1], rest(KEYS, 2)
+local group, credit, ttl_ms, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local due = redis.call('ZRANGE', line[5], '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, most)
 for _, found in ipairs(due) do
-  local priority, member = string.match(found, '^(%d) (.*)$')
-  wait(line, tonumber(priority), member, ARGV[2], ARGV[3])
+  queue(line, lane, group, string.sub(found, 2), string.sub(found, 1, 1) == '=', credit, ttl_ms)
   redis.call('ZREM', line[5], found)
 end
-return {#due, feed(line, KEYS[1], ARGV[1], tonumber(ARGV[4]))}
+if redis.call('EXISTS', line[6]) == 1 then
+  redis.call('HSET', line[4], 'credit', credit)
+  take_turns_again(line)
+end
+return {#due, feed(line, lane, group, most)}

@@ -1,6 +1,6 @@
 #!lua
 -- Runs a lost evaluation again, under an id of its own: each id has exactly one terminal result.
--- KEYS  record, the new id's record, the new id's result, lane, ages, dead, line (5: see lib/line.lua)
+-- KEYS  record, the new id's record, the new id's result, lane, ages, dead, line (8: see lib/line.lua)
 -- ARGV  letter, new id, record_ttl_ms, max_age_ms, lane group, credit
 -- Atomic: record + lane entry of the new one, a mark on the old record, and the letter is gone (deleted: no group reads
 -- that stream, so no lag can suffer). Repeating it for the same letter answers with what it did the first time.
@@ -31,7 +31,7 @@ end
 fields[#fields + 1] = 'entry'
 fields[#fields + 1] = now_ms() .. '-0' -- its trace begins here
 local terms = {ARGV[3], ARGV[4], ARGV[5], ARGV[6], priority, 0, 0}
-enter(KEYS[2], KEYS[4], KEYS[5], {unpack(KEYS, 7, 11)}, id, found[4], found[5], terms, fields)
+enter(KEYS[2], KEYS[4], KEYS[5], rest(KEYS, 7), id, found[4], found[5], terms, fields)
 redis.call('HSET', KEYS[1], 'redriven_as', id)
 redis.call('XDEL', KEYS[6], letter)
 return {'again', id}

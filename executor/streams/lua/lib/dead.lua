@@ -20,13 +20,10 @@ end
 -- Ends an evaluation as lost: its result, and a letter from which it can be run again. The record says which letter,
 -- because an id may be used anew once a record has expired.
 local function lost(keys, flow, dead, cap, reason, pairs_)
-  local record, why = keys[1], ''
-  for i = 1, #pairs_, 2 do
-    why = pairs_[i] == 'error' and pairs_[i + 1] or why
-  end
+  local record = keys[1]
   terminal(keys, flow, 'lost', pairs_)
   local found = redis.call('HMGET', record, 'id', 'tenant', 'lane')
-  local letter = dead_letter(dead, cap, record, {found[1], found[2], 'lane', found[3] or '', reason, why})
+  local letter = dead_letter(dead, cap, record, {found[1], found[2], 'lane', found[3] or '', reason, value_of(pairs_, 'error')})
   if letter then
     redis.call('HSET', record, 'letter', letter)
   end

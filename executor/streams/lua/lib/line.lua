@@ -1,22 +1,42 @@
 -- What waits before a lane, and how it gets in: up to the lane's credit, by priority without starvation, fairly between
--- tenants. Both are start-time fair queueing (Goyal, Vin, Cheng: SIGCOMM 1996): work is tagged with the larger of its
--- queue's virtual time and the tag after its predecessor's; the smallest tag is next, and virtual time is that tag.
+-- tenants, and of no tenant more than its quota. Priorities take turns, and tenants within each, by start-time fair
+-- queueing (Goyal, Vin, Cheng: SIGCOMM 1996): the smallest tag is next, virtual time is that tag, and who comes back has
+-- the larger of virtual time and the tag after its last.
 --
--- line = {high, normal, low, shares, later}
---        three sorted sets of members by tag; a hash: `credit`, `v` and `f:<p>` of the priorities, `v:<p>` and
---        `t:<p>:<tenant>` of the tenants within each, which exists only while something waits; and a sorted set by the
---        ms before which a member may not go on, with its priority in front.
+-- line = {high, normal, low, order, later, waiting, usage, quotas}
+--        high, normal, low  tenants that have work waiting, by tag; an infinite one is at its quota
+--        order    a hash: `credit`; `v` and `f:<p>` of the priorities; `v:<p>` and `t:<p>/<tenant>` of the tenants
+--        later    members that may not wait in line yet, by the ms from which they may; '+' before a member that has no
+--                 place at its tenant's rate yet, '=' before one that has, or needs none
+--        waiting  members, all scores 0: sorted by priority, tenant, and age of the request
+--        usage, quotas  see lib/quota.lua
+-- high .. order and waiting exist only while something waits.
 
 local COST = {1, 4, 16}  -- virtual time that one evaluation of a priority takes: 16 high ones for 4 normal ones for 1 low
+local MOST_SKIPPED = 64  -- turns in one call of tenants that have nothing, or are at their quota
 
--- One waiting attempt. Names hold neither a slash nor a blank where it matters, so that this can be read back.
-local function member_of(tenant, id, attempt, traceparent)
-  return tenant .. '/' .. id .. ' ' .. attempt .. ' ' .. (traceparent or '')
+local function padded(digits)
+  return string.rep('0', 20 - #digits) .. digits
 end
 
-local function let_in(lane, member)
-  local tenant, id, attempt, traceparent = string.match(member, '^([^/]*)/(%S*) (%d+) (.*)$')
+-- The next attempt of an evaluation, as its record has it. Names hold neither a slash nor a blank where it matters, so
+-- that this can be read back.
+local function member_of(record)
+  local found = redis.call('HMGET', record, 'priority', 'tenant', 'entry', 'id', 'attempt', 'traceparent')
+  local ms, number = string.match(found[3] or '', '^(%d+)%-(%d+)$')
+  local age = padded(ms or '0') .. '-' .. padded(number or '0')
+  return (found[1] or 2) .. '/' .. (found[2] or '') .. '/' .. age .. ' ' .. (found[4] or '') .. ' ' .. (found[5] or 0) + 1 .. ' '
+    .. (found[6] or '')
+end
+
+local function owner_of(member)
+  return string.match(member, '^(%d)/([^/]*)/')
+end
+
+local function let_in(line, lane, member)
+  local tenant, id, attempt, traceparent = string.match(member, '^%d/([^/]*)/[%d-]+ (%S*) (%d+) (.*)$')
   redis.call('XADD', lane, '*', 'id', id, 'tenant', tenant, 'attempt', attempt, 'traceparent', traceparent)
+  mark(line[7], 'lane', tenant, id)
 end
 
 -- Lag plus pending of a lane; nil while its lag is unknown, 0 while it has no group: the janitor mends both.
@@ -39,27 +59,55 @@ local function keep(key, ttl_ms)
   end
 end
 
-local function wait(line, priority, member, credit, ttl_ms)
-  local shares, field = line[4], 't:' .. priority .. ':' .. string.match(member, '^[^/]*')
-  local tag = math.max(number(shares, 'v:' .. priority), number(shares, field))
-  redis.call('ZADD', line[priority], tag, member)
-  redis.call('HSET', shares, 'credit', credit, field, tag + 1)
-  keep(line[priority], ttl_ms)
-  keep(shares, ttl_ms)
+-- Gives a tenant that has work waiting its turn; has no effect on one that has it.
+local function take_turn(line, priority, tenant)
+  local tag = math.max(number(line[4], 'v:' .. priority), number(line[4], 't:' .. priority .. '/' .. tenant))
+  redis.call('ZADD', line[priority], 'NX', tag, tenant)
 end
 
--- Takes a waiting attempt out again: cancelled, or too old.
-local function leave_line(line, priority, member)
-  if priority and redis.call('ZREM', line[priority], member) == 0 then
-    redis.call('ZREM', line[5], priority .. ' ' .. member)
+local function wait(line, member, credit, ttl_ms)
+  local priority, tenant = owner_of(member)
+  priority = tonumber(priority)
+  redis.call('ZADD', line[6], 0, member)
+  redis.call('HSET', line[4], 'credit', credit)
+  take_turn(line, priority, tenant)
+  for _, key in ipairs({line[priority], line[4], line[6]}) do
+    keep(key, ttl_ms)
   end
 end
 
--- The priority whose turn it is, and its tag; nil when nothing waits.
+local function delay(line, flag, member, until_ms, ttl_ms)
+  redis.call('ZADD', line[5], until_ms, flag .. member)
+  keep(line[5], ttl_ms)
+end
+
+-- Takes a waiting attempt out again: cancelled, or too old.
+local function leave_line(line, member)
+  if redis.call('ZREM', line[6], member) == 0 then
+    redis.call('ZREM', line[5], '+' .. member, '=' .. member)
+  end
+end
+
+-- Lets tenants that were at their quota have their turn again: one, or as many as may be looked at in one call.
+local function take_turns_again(line, tenant)
+  for priority = 1, 3 do
+    local blocked = tenant and {tenant}
+      or redis.call('ZRANGE', line[priority], '+inf', '+inf', 'BYSCORE', 'LIMIT', 0, MOST_SKIPPED)
+    for _, one in ipairs(blocked) do
+      if redis.call('ZSCORE', line[priority], one) == 'inf' and not at_quota(line[7], line[8], one) then
+        redis.call('ZREM', line[priority], one)
+        take_turn(line, priority, one)
+      end
+    end
+  end
+end
+
+-- The priority whose turn it is, and its tag; nil when nobody has a turn.
 local function next_priority(line)
   local best, first
   for priority = 1, 3 do
-    if redis.call('EXISTS', line[priority]) == 1 then
+    local tenant = redis.call('ZRANGE', line[priority], 0, 0, 'WITHSCORES')
+    if tenant[1] and tenant[2] ~= 'inf' then
       local tag = math.max(number(line[4], 'v'), number(line[4], 'f:' .. priority))
       if not first or tag < first then
         best, first = priority, tag
@@ -69,23 +117,52 @@ local function next_priority(line)
   return best, first
 end
 
--- Lets in what there is room for; returns how many.
-local function feed(line, lane, group, most)
+-- Lets in the oldest of the tenant whose turn it is; false when it has none, or is at its quota.
+local function serve(line, lane, priority)
+  local popped = redis.call('ZPOPMIN', line[priority])
+  local tenant, tag = popped[1], tonumber(popped[2])
+  local own = priority .. '/' .. tenant
+  local members = redis.call('ZRANGE', line[6], '[' .. own .. '/', '(' .. own .. '0', 'BYLEX', 'LIMIT', 0, 2)
+  if #members > 0 and at_quota(line[7], line[8], tenant) then
+    redis.call('HSET', line[4], 't:' .. own, tag)
+    redis.call('ZADD', line[priority], 'inf', tenant)
+    return false
+  elseif #members == 0 then
+    return false
+  end
+  let_in(line, lane, members[1])
+  redis.call('ZREM', line[6], members[1])
+  redis.call('HSET', line[4], 'v:' .. priority, tag, 't:' .. own, tag + 1)
+  if #members > 1 then
+    take_turn(line, priority, tenant)
+  end
+  return true
+end
+
+-- Lets in what there is room for; returns how many. `freed` is a tenant that has one less in lanes.
+local function feed(line, lane, group, most, freed)
   local credit = tonumber(redis.call('HGET', line[4], 'credit') or nil)
   local used = credit and outstanding(lane, group)
-  local fed = 0
-  while used and used + fed < credit and fed < most do
+  if not used then
+    return 0
+  end
+  if freed then
+    take_turns_again(line, freed)
+  end
+  local fed, skipped = 0, 0
+  while used + fed < credit and fed < most and skipped < MOST_SKIPPED do
     local priority, turn = next_priority(line)
     if not priority then
       break
+    elseif serve(line, lane, priority) then
+      redis.call('HSET', line[4], 'v', turn, 'f:' .. priority, turn + COST[priority])
+      fed = fed + 1
+    else
+      skipped = skipped + 1
     end
-    local popped = redis.call('ZPOPMIN', line[priority])
-    redis.call('HSET', line[4], 'v', turn, 'f:' .. priority, turn + COST[priority], 'v:' .. priority, popped[2])
-    let_in(lane, popped[1])
-    fed = fed + 1
   end
-  if credit and not next_priority(line) then
-    redis.call('DEL', line[4])
+  if redis.call('EXISTS', line[6]) == 0 then
+    redis.call('DEL', line[1], line[2], line[3], line[4])
   end
   return fed
 end

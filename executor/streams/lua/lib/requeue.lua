@@ -4,15 +4,15 @@
 -- (full jitter: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 local BASE_MS, MOST_MS = 1000, 60000
 
-local function requeue(record, lane, line, group, entry, next_attempt, jitter)
-  local found = redis.call('HMGET', record, 'id', 'tenant', 'traceparent', 'priority')
-  local member = member_of(found[2], found[1], next_attempt, found[3])
+local function requeue(record, lane, line, group, entry, jitter)
+  local found = redis.call('HMGET', record, 'id', 'tenant', 'attempt')
+  local next_attempt, member = found[3] + 1, member_of(record)
   if next_attempt <= 2 then
-    let_in(lane, member)
+    let_in(line, lane, member)
   else
     local wait_ms = math.floor(tonumber(jitter) * math.min(MOST_MS, BASE_MS * 2 ^ (next_attempt - 3)))
-    redis.call('ZADD', line[5], now_ms() + wait_ms, (found[4] or 2) .. ' ' .. member)
-    keep(line[5], redis.call('PTTL', record))
+    delay(line, '=', member, now_ms() + wait_ms, redis.call('PTTL', record))
+    redis.call('ZREM', line[7], 'lane/' .. found[2] .. '/' .. found[1])
   end
   -- Last: a script that is refused a command in the middle keeps what it did, and must not have let the entry go.
   redis.call('HSET', record, 'state', 'queued', 'owner', '')

@@ -1,6 +1,6 @@
 -- Shared by every script that ends an evaluation. Writes the one terminal result everywhere it is promised.
 --
--- keys  = {record, result, results, reply or false, output or false, ages or nil}
+-- keys  = {record, result, results, reply or false, output or false, ages and usage, or nil for what never was in a line}
 -- flow  = {result_ttl_ms, results_cap, reply_ttl_ms, reply_cap}
 -- pairs = flat field/value list of the readable result, `outcome` among them
 --
@@ -16,11 +16,6 @@ local function must_hold(key, kind)
   if not holds(key, kind) then
     error({err = 'WRONGTYPE ' .. key .. ' should hold a ' .. kind})
   end
-end
-
-local function now_ms()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
 -- The result as stream fields: long values are left out and named in `omitted`, the result hash has them.
@@ -39,6 +34,15 @@ local function inline(pairs_, limit)
     out[#out + 1] = table.concat(omitted, ',')
   end
   return out
+end
+
+local function value_of(pairs_, name)
+  for i = 1, #pairs_, 2 do
+    if pairs_[i] == name then
+      return pairs_[i + 1]
+    end
+  end
+  return ''
 end
 
 local function reply(key, ttl_ms, cap, fields)
@@ -67,6 +71,7 @@ local function terminal(keys, flow, outcome, pairs_)
   redis.call('PEXPIRE', record, flow[1])
   if keys[6] then
     redis.call('ZREM', keys[6], record)
+    unmark(keys[7], value_of(pairs_, 'tenant'), value_of(pairs_, 'id'))
   end
   redis.call('XADD', results, 'MAXLEN', '~', flow[2], '*', unpack(inline(pairs_, RESULTS_INLINE)))
   reply(reply_key, flow[3], flow[4], inline(pairs_, REPLY_INLINE))
