@@ -106,7 +106,7 @@ async def test_a_quota_counts_over_all_lanes(roomy: Stack, tmp_path: Path) -> No
     gate.touch()
     await first.wait(20)
 
-    await roomy.worker(MODE="one-shot", EXECUTOR_LANE="job.gpu", EXECUTOR_CLAIM_TIMEOUT="10")
+    await roomy.worker(wait=False, MODE="one-shot", EXECUTOR_LANE="job.gpu", EXECUTOR_CLAIM_TIMEOUT="10")
     await all_succeed([second])
 
 
