@@ -23,6 +23,7 @@ from cli.embedded import EmbeddedServer
 from tests.support.command import Done, execute
 
 BROKEN = Path(__file__).with_name("broken.yaml")
+REFUSED = BROKEN.with_name("refused.yaml")
 PATIENCE = 150
 KUBECONFIG = os.environ.get("KUBECONFIG", "")
 
@@ -93,6 +94,9 @@ def namespace(url: str) -> Iterator[str]:
     try:
         text = BROKEN.read_text().replace("ADDRESS", address).replace("PASSWORD", "wrong")
         _kubectl("apply", "--namespace", name, "-f", "-", stdin=text)
+        enforced = "--for=jsonpath={.status.hard.limits\\.memory}=64Mi"  # before that, pods are let through
+        _kubectl("wait", "resourcequota/small", "--namespace", name, enforced, "--timeout=30s")
+        _kubectl("apply", "--namespace", name, "-f", str(REFUSED))
         yield name
     finally:
         _kubectl("delete", "namespace", name, "--wait=false")

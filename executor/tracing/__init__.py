@@ -212,6 +212,6 @@ class Tracer:
         self.span("evaluate", traceparent, start, end, facts, context=whole, kind="consumer", error=error)
 
     def close(self) -> None:
-        """Send what is recorded; waits two seconds at most."""
+        """Send what is recorded; waits `FLUSH` seconds at most."""
         if self._outbox is not None:
             self._outbox.close()

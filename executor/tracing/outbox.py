@@ -27,12 +27,12 @@ QUEUE: Final = 8192
 BATCH: Final = 512
 INTERVAL: Final = 0.5
 """Seconds between two exports while spans come slowly."""
-FLUSH: Final = 2.0
-"""Seconds that `close` waits."""
 SLICE: Final = 8
 YIELD: Final = 0.0002
 """So many spans are built before the interpreter is left to the program for so many seconds."""
 _EXPORT_TIMEOUT: Final = 5.0
+FLUSH: Final = _EXPORT_TIMEOUT
+"""Seconds that `close` waits: not shorter than one export, or what would have been taken is dropped."""
 
 
 class Span(NamedTuple):
@@ -81,7 +81,7 @@ class Outbox:
             self._wake.set()
 
     def close(self) -> None:
-        """Export what is queued, for two seconds at most; what is left is dropped and counted."""
+        """Export what is queued, for `FLUSH` seconds at most; what is left is dropped and counted."""
         self._closing = True
         self._wake.set()
         if self._thread is None:
