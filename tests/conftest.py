@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cli.embedded import EmbeddedServer
+from tests.support.servers import tested, version_of
 from tests.support.stack import Stack
 from worker.kernel.tree import descendants
 
@@ -19,7 +20,7 @@ PERSISTENT = ("requests", "lane", "results", "dead")
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
     """One server for this test process."""
-    running = EmbeddedServer()
+    running = EmbeddedServer(program=tested())
     yield running
     running.close()
 
@@ -27,7 +28,7 @@ def server() -> Iterator[EmbeddedServer]:
 @pytest.fixture
 def own_server() -> Iterator[EmbeddedServer]:
     """A server of the test's own, to be mistreated."""
-    running = EmbeddedServer()
+    running = EmbeddedServer(program=tested())
     yield running
     running.close()
 
@@ -57,3 +58,8 @@ async def immortal_keys(looking: Stack) -> AsyncIterator[str]:
                 yield key
     finally:
         await looking.close()
+
+
+def pytest_report_header() -> str:
+    """Which server the run is about."""
+    return f"server: {version_of(tested())}"

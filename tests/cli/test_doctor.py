@@ -15,6 +15,7 @@ from executor.streams.inspection import Inspector
 from keda.doctor.finding import Finding
 from keda.doctor.server import judge_server
 from tests.support.command import Done, execute
+from tests.support.servers import tested
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
@@ -51,7 +52,7 @@ async def _served(stack: Stack) -> None:
 
 
 async def test_a_healthy_cell_has_no_warning(tmp_path: Path) -> None:
-    server = EmbeddedServer(data=tmp_path)
+    server = EmbeddedServer(data=tmp_path, program=tested())
     stack = Stack(server.url, f"t{secrets.token_hex(4)}")
     try:
         await _served(stack)

@@ -15,6 +15,7 @@ from cli.embedded import EmbeddedServer
 from executor import Client, Outcome
 from executor.errors import ServerUnavailable
 from executor.streams.server import Cell
+from tests.support.servers import tested
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
@@ -130,7 +131,7 @@ async def test_programs_started_before_their_server_carry_on_by_themselves(
 
 
 async def test_a_server_killed_in_the_middle_of_a_batch_costs_no_result(tmp_path: Path) -> None:
-    server = EmbeddedServer(data=tmp_path)
+    server = EmbeddedServer(data=tmp_path, program=tested())
     stack = Stack(server.url, "t", EXECUTOR_LEASE="1", EXECUTOR_SLOTS="2")
     try:
         await stack.dispatcher()
