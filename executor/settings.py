@@ -45,7 +45,10 @@ class ServerSettings:
     """Where the Redis server is and which cell of it is ours."""
 
     url: str = setting(
-        "REDIS_URL", "", "", "redis://, rediss:// or unix:// address; empty: what `executor up` left here"
+        "REDIS_URL",
+        "",
+        "",
+        "redis://, rediss://, unix:// or redis+sentinel:// address; empty: what `executor up` left here",
     )
     prefix: str = setting(
         "EXECUTOR_PREFIX", DEFAULT_PREFIX, "", "first part of every key (a hash tag on a Redis Cluster)"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cli.embedded import EmbeddedServer
-from tests.support.servers import tested, version_of
+from tests.support.servers import server_program, version_of
 from tests.support.stack import Stack
 from worker.kernel.tree import descendants
 
@@ -20,7 +20,7 @@ PERSISTENT = ("requests", "lane", "results", "dead")
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
     """One server for this test process."""
-    running = EmbeddedServer(program=tested())
+    running = EmbeddedServer(program=server_program())
     yield running
     running.close()
 
@@ -28,7 +28,7 @@ def server() -> Iterator[EmbeddedServer]:
 @pytest.fixture
 def own_server() -> Iterator[EmbeddedServer]:
     """A server of the test's own, to be mistreated."""
-    running = EmbeddedServer(program=tested())
+    running = EmbeddedServer(program=server_program())
     yield running
     running.close()
 
@@ -62,4 +62,4 @@ async def immortal_keys(looking: Stack) -> AsyncIterator[str]:
 
 def pytest_report_header() -> str:
     """Which server the run is about."""
-    return f"server: {version_of(tested())}"
+    return f"server: {version_of(server_program())}"

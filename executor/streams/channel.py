@@ -1,114 +1,28 @@
 """One connection to the server: commands pipelined, replies matched in order, nothing retried.
 
-The only module that imports redis. redis-py brings the wire: addresses, TLS, authentication, parsing. Its client
-classes are not used, because they repeat commands after an error by themselves (ten times by default in redis 8),
-which adds entries twice; here a lost connection fails every outstanding call and the caller decides.
+A lost connection fails every outstanding call and the caller decides. The next call opens one to where the address
+points then: after a failover, to the new primary.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from hiredis import pack_command
 
-from executor.errors import (
-    ExecutorError,
-    GroupMissing,
-    Misconfigured,
-    NotAuthorized,
-    PermanentError,
-    ScriptMissing,
-    ServerUnavailable,
-    WrongKeyType,
-)
+from executor.errors import ExecutorError, ServerUnavailable
 from executor.settings import ServerSettings
-
-# redis imports OpenTelemetry's metrics and their SDK when they are installed, for metrics that are off: a quarter of
-# a worker's start-up. It takes an ImportError for "not installed".
-_UNUSED: Final = "opentelemetry"
-_HIDE = _UNUSED not in sys.modules
-if _HIDE:
-    sys.modules[_UNUSED] = None  # type: ignore[assignment]
-try:
-    import redis.exceptions as redis_errors
-    from redis.asyncio.connection import Connection, parse_url
-finally:
-    if _HIDE:
-        del sys.modules[_UNUSED]
+from executor.streams.wire import FAILURES, REFUSED, Dialer, Link, is_demoted, translate
 
 Command = tuple[str | bytes | int | float, ...]
 
 _pack = cast(Callable[[Command], bytes], pack_command)
-
-_AUTH_CODES: Final = (
-    "NOAUTH",
-    "NOPERM",
-    "WRONGPASS",
-    "invalid username-password",
-    "invalid password",
-    "Authentication",
-)
-_AWAY_CODES: Final = (
-    "OOM",
-    "MISCONF",
-    "READONLY",
-    "LOADING",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "BUSY",
-    "NOREPLICAS",
-    "UNBLOCKED",
-)
-
-
-def translate(error: BaseException) -> ExecutorError:
-    """Our error for one of redis-py's (or of the operating system's); the original is its cause."""
-    text = str(error) or type(error).__name__
-    ours = _translated(error, text)
-    ours.__cause__ = error
-    return ours
-
-
-def _translated(error: BaseException, text: str) -> ExecutorError:
-    if isinstance(error, redis_errors.NoScriptError) or "NOSCRIPT" in text:
-        return ScriptMissing("the server forgot a script; it is sent again", retry_after=0)
-    if "NOGROUP" in text:
-        return GroupMissing(f"a consumer group is gone and is made again ({text})", retry_after=0)
-    auth = (
-        redis_errors.AuthenticationError,
-        redis_errors.AuthenticationWrongNumberOfArgsError,
-        redis_errors.AuthorizationError,
-        redis_errors.NoPermissionError,
-    )
-    if isinstance(error, auth) or any(code in text for code in _AUTH_CODES):
-        return NotAuthorized(
-            f"the server refuses these credentials ({text}): set REDIS_URL with a user that may do this"
-        )
-    if "WRONGTYPE" in text:
-        return WrongKeyType(f"a key holds another type than ours ({text}): remove it or use another EXECUTOR_PREFIX")
-    if isinstance(error, redis_errors.OutOfMemoryError) or "OOM command" in text:
-        return ServerUnavailable(f"the server is full ({text}): raise maxmemory or let results expire", retry_after=2)
-    if isinstance(error, redis_errors.ReadOnlyError):
-        return ServerUnavailable(
-            f"the server is a read-only replica ({text}): point REDIS_URL at the primary", retry_after=2
-        )
-    away = (
-        redis_errors.ConnectionError,
-        redis_errors.TimeoutError,
-        redis_errors.ClusterDownError,
-        redis_errors.TryAgainError,
-    )
-    if isinstance(error, (*away, OSError, asyncio.IncompleteReadError)) or text.split(" ", 1)[0] in _AWAY_CODES:
-        return ServerUnavailable(f"the server cannot answer ({text}): check that it runs and that REDIS_URL names it")
-    return PermanentError(f"the server refuses a command ({text})")
 
 
 class Channel:
@@ -121,8 +35,8 @@ class Channel:
     def __init__(self, url: str, settings: ServerSettings, name: str) -> None:
         self._settings = settings
         self._name = name
-        self._make = _connection_factory(url, settings, name)
-        self._connection: Connection | None = None
+        self._dialer = Dialer(url, settings, name)
+        self._connection: Link | None = None
         self._outstanding: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._opening = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
@@ -164,46 +78,43 @@ class Channel:
         self._outstanding.append((future, time.monotonic() + self._settings.reply_timeout + patience))
         return future
 
-    async def _write(self, connection: Connection, packed: bytes) -> None:
+    async def _write(self, connection: Link, packed: bytes) -> None:
         self.round_trips += 1
         try:
             await connection.send_packed_command(packed, check_health=False)
-        except (redis_errors.RedisError, OSError, ValueError, AttributeError) as error:
+        except (*FAILURES, ValueError, AttributeError) as error:
             await self._lost(translate(error))
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> Link:
         async with self._opening:
             if self._connection is not None:
                 return self._connection
-            connection: Connection = self._make()
-            try:
-                async with asyncio.timeout(self._settings.connect_timeout):
-                    await connection.connect()  # type: ignore[no-untyped-call]
-            except TimeoutError:
-                raise ServerUnavailable(f"no connection within {self._settings.connect_timeout:g} s") from None
-            except (redis_errors.RedisError, OSError) as error:
-                raise translate(error) from error
+            connection = await self._dialer.dial()
             self._connection = connection
             self._reader = asyncio.create_task(self._read(connection), name=f"{self._name}-reader")
             self._watchdog = asyncio.get_running_loop().call_later(1.0, self._watch)
             return connection
 
-    async def _read(self, connection: Connection) -> None:
+    async def _read(self, connection: Link) -> None:
         while True:
             try:
                 reply: Any = await connection.read_response(
                     disable_decoding=True, timeout=math.inf, disconnect_on_error=False
                 )
-            except redis_errors.ResponseError as error:
+            except REFUSED as error:
                 reply = error
-            except (redis_errors.RedisError, OSError, EOFError) as error:
+            except (*FAILURES, EOFError) as error:
                 await self._lost(translate(error), reading=True)
+                return
+            if is_demoted(reply):  # the next call finds out who is the primary now
+                await self._lost(translate(reply), reading=True)
                 return
             future, _ = self._outstanding.popleft()
             if future.done():
                 continue
             if isinstance(reply, Exception):
                 future.set_exception(translate(reply))
+                future.exception()  # whoever saw an earlier one of its pipeline fail does not look at this one
             else:
                 future.set_result(reply)
 
@@ -243,30 +154,14 @@ async def listen(url: str, settings: ServerSettings, channel: str) -> AsyncItera
     Raises:
         ExecutorError: the connection was refused or lost; messages published meanwhile are gone.
     """
-    connection = _connection_factory(url, settings, "control")()
+    connection = await Dialer(url, settings, "control").dial()
     try:
-        await connection.connect()
         await connection.send_command("SUBSCRIBE", channel)
         while True:
             kind, _, data = await connection.read_response(disable_decoding=True, timeout=math.inf)
             if kind == b"message":
                 yield data
-    except (redis_errors.RedisError, OSError) as error:
+    except FAILURES as error:
         raise translate(error) from error
     finally:
         await connection.disconnect(nowait=True)
-
-
-def _connection_factory(url: str, settings: ServerSettings, name: str) -> Any:
-    try:
-        options: dict[str, Any] = dict(parse_url(url))
-    except ValueError as error:
-        raise Misconfigured(f"REDIS_URL: {error}") from None
-    kind = options.pop("connection_class", Connection)
-    options |= {
-        "protocol": 2,
-        "socket_timeout": None,
-        "socket_connect_timeout": settings.connect_timeout,
-        "client_name": f"executor-{name}",
-    }
-    return lambda: kind(**options)

@@ -20,7 +20,7 @@ from executor.errors import (
     ServerUnavailable,
     WrongKeyType,
 )
-from executor.streams.channel import translate
+from executor.streams.wire import translate
 
 FOREIGN = {
     name: found
@@ -37,6 +37,8 @@ BRANCHES = {
     "TryAgainError": ServerUnavailable,
     "OutOfMemoryError": ServerUnavailable,
     "ReadOnlyError": ServerUnavailable,
+    "AskError": ServerUnavailable,
+    "MovedError": ServerUnavailable,
     "AuthenticationError": NotAuthorized,
     "AuthorizationError": NotAuthorized,
     "AuthenticationWrongNumberOfArgsError": NotAuthorized,

@@ -15,7 +15,7 @@ from executor.streams.inspection import Inspector
 from keda.doctor.finding import Finding
 from keda.doctor.server import judge_server
 from tests.support.command import Done, execute
-from tests.support.servers import tested
+from tests.support.servers import server_program
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
@@ -52,7 +52,7 @@ async def _served(stack: Stack) -> None:
 
 
 async def test_a_healthy_cell_has_no_warning(tmp_path: Path) -> None:
-    server = EmbeddedServer(data=tmp_path, program=tested())
+    server = EmbeddedServer(data=tmp_path, program=server_program())
     stack = Stack(server.url, f"t{secrets.token_hex(4)}")
     try:
         await _served(stack)

@@ -17,7 +17,7 @@ from executor.settings import load
 from executor.streams.lane import Lane
 from executor.streams.server import Cell
 from executor.tracing import now_ns
-from tests.support.servers import tested
+from tests.support.servers import server_program
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
@@ -95,7 +95,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     users.write_text(printed_users() + "user boss on >secret-boss allchannels ~* +@all\n")
     own = {"dir": tmp_path, "port": 0, "unixsocket": socket, "aclfile": users, "logfile": tmp_path / "log"}
     options = [str(word) for name, value in own.items() for word in (f"--{name}", value)]
-    process = subprocess.Popen([tested(), str(BASE / "redis.conf"), *options])
+    process = subprocess.Popen([server_program(), str(BASE / "redis.conf"), *options])
     try:
         running = Cluster(str(socket))
         await wait_until(running.answers, "the server answers")

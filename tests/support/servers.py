@@ -15,7 +15,7 @@ FETCHED = Path(__file__).parents[2] / ".servers"
 
 
 @cache
-def tested() -> str:
+def server_program() -> str:
     """The program that EXECUTOR_TEST_SERVER names, else the one that `executor up` starts."""
     return os.environ.get("EXECUTOR_TEST_SERVER", "") or binary()  # noqa: TID251
 
@@ -29,7 +29,7 @@ def version_of(program: str) -> str:
 
 def with_tls() -> str:
     """A program that was built with TLS, which the embedded one was not; skips without one, but fails in CI."""
-    for program in (tested(), str(FETCHED / "redis-7.0" / "server")):
+    for program in (server_program(), str(FETCHED / "redis-7.0" / "server")):
         if Path(program).exists() and _speaks_tls(program):
             return program
     why = "no server that speaks TLS: fetch one with tests/servers redis-7.0, or name one in EXECUTOR_TEST_SERVER"

@@ -15,7 +15,7 @@ from cli.embedded import EmbeddedServer
 from executor import Client, Outcome
 from executor.errors import ServerUnavailable
 from executor.streams.server import Cell
-from tests.support.servers import tested
+from tests.support.servers import server_program
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 
@@ -131,7 +131,7 @@ async def test_programs_started_before_their_server_carry_on_by_themselves(
 
 
 async def test_a_server_killed_in_the_middle_of_a_batch_costs_no_result(tmp_path: Path) -> None:
-    server = EmbeddedServer(data=tmp_path, program=tested())
+    server = EmbeddedServer(data=tmp_path, program=server_program())
     stack = Stack(server.url, "t", EXECUTOR_LEASE="1", EXECUTOR_SLOTS="2")
     try:
         await stack.dispatcher()
@@ -189,6 +189,10 @@ async def test_a_read_only_replica_is_named_and_healed(troubled: Stack) -> None:
     await says(port, "point REDIS_URL at the primary")
     with pytest.raises(ServerUnavailable, match="read-only replica"):
         await troubled.client.submit("pass")
+    connection = await troubled.redis.call("CLIENT", "ID")
+    with pytest.raises(ServerUnavailable, match="read-only replica"):
+        await troubled.redis.call("DEL", "key")
+    assert await troubled.redis.call("CLIENT", "ID") != connection  # its name may stand for another server by now
     await troubled.redis.call("REPLICAOF", "NO", "ONE")
 
     assert (await troubled.client.run("print(1)", wait_timeout=20)).stdout == "1\n"
