@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 """Options of an address that name files."""
@@ -36,3 +36,14 @@ def unreadable(options: Mapping[str, object]) -> str:
             except OSError as error:
                 return f"{name}={options[name]}: {error.strerror}"
     return ""
+
+
+def stamp(context: Any) -> str:
+    """What makes a connection's certificates what they are: its options, and when the files were written.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    files = [path for path in (context.ca_certs, context.certfile, context.keyfile) if path]
+    options = [getattr(context, name) for name in context.__slots__ if name != "context"]
+    return repr((options, [Path(path).stat().st_mtime_ns for path in files]))

@@ -25,7 +25,7 @@ from executor.errors import (
 from executor.settings import ServerSettings
 from executor.streams.address import HostPort, parse_address
 from executor.streams.sentinels import find_primary
-from executor.streams.tls import advice, unreadable
+from executor.streams.tls import advice, stamp, unreadable
 
 # redis imports OpenTelemetry's metrics and their SDK when they are installed, for metrics that are off: a quarter of
 # a worker's start-up. It takes an ImportError for "not installed".
@@ -140,6 +140,7 @@ class Dialer:
         self._settings = settings
         self._server = _maker(address.server, settings, name)
         self._sentinel = _maker(address.sentinel, settings, name) if address.sentinels else self._server
+        self._scheme = address.server.partition(":")[0]
         self._service, self._sentinels = address.service, address.sentinels
 
     async def dial(self) -> Connection:
@@ -155,7 +156,8 @@ class Dialer:
                 host, port = await find_primary(self._service, self._sentinels, self._ask)
                 return await self._primary(host, port)
         except TimeoutError:
-            raise ServerUnavailable(f"no connection within {self._settings.connect_timeout:g} s") from None
+            why = "" if self._scheme != "rediss" else "; where it speaks no TLS, that is a redis:// address"
+            raise ServerUnavailable(f"no connection within {self._settings.connect_timeout:g} s{why}") from None
 
     async def _ask(self, sentinel: HostPort) -> Any:
         host, port = sentinel
@@ -185,11 +187,14 @@ def _named(flat: list[Any]) -> dict[bytes, Any]:
 
 async def _connected(connection: Connection) -> Connection:
     if isinstance(connection, SSLConnection):
-        _load_certificates(connection)
+        _use_certificates(connection)
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
     except FAILURES as error:
-        raise translate(error) from error
+        ours = translate(error)
+        if "reset by peer" in str(error) and not isinstance(connection, SSLConnection):
+            raise ServerUnavailable(f"{ours}; where it speaks TLS, that is a rediss:// address") from error
+        raise ours from error
     except asyncio.CancelledError:
         await connection.disconnect(nowait=True)
         raise
@@ -207,10 +212,19 @@ async def _only(connection: Connection, *command: str) -> Any:
         await connection.disconnect(nowait=True)
 
 
-def _load_certificates(connection: SSLConnection) -> None:
-    """Read the files now, so that an error names them, and renewed ones are taken at each connection."""
+_certificates: dict[str, Any] = {}
+"""What was read last, by options and times of the files: reading the system's authorities takes some 10 ms."""
+
+
+def _use_certificates(connection: SSLConnection) -> None:
+    """Read the files now, so that an error names them, and anew when they were renewed."""
     try:
-        connection.ssl_context.get()
+        key = stamp(connection.ssl_context)
+        if key not in _certificates:
+            connection.ssl_context.get()
+            _certificates.clear()
+            _certificates[key] = connection.ssl_context
+        connection.ssl_context = _certificates[key]
     except (OSError, ValueError) as error:
         raise ServerUnavailable(f"REDIS_URL: its certificates cannot be used ({error}): mend the files") from error
 
@@ -228,6 +242,9 @@ def _maker(url: str, settings: ServerSettings, name: str) -> Callable[..., Conne
         kind(**options)
         if missing := unreadable(options):
             raise ValueError(missing)
-    except (ValueError, TypeError, redis_errors.RedisError) as error:
+    except TypeError as error:
+        option = str(error).rpartition(" ")[2]
+        raise Misconfigured(f"REDIS_URL: {option} is no option here; those of TLS are for rediss://") from None
+    except (ValueError, redis_errors.RedisError) as error:
         raise Misconfigured(f"REDIS_URL: {error}") from None
     return lambda **where: kind(**{**options, **where})

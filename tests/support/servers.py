@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -29,8 +30,10 @@ def version_of(program: str) -> str:
 
 def with_tls() -> str:
     """A program that was built with TLS, which the embedded one was not; skips without one, but fails in CI."""
-    for program in (server_program(), str(FETCHED / "redis-7.0" / "server")):
-        if Path(program).exists() and _speaks_tls(program):
+    there = [shutil.which(name) or "" for name in ("valkey-server", "redis-server")]
+    fetched = [str(path) for path in sorted(FETCHED.glob("*/server"))]
+    for program in (server_program(), *there, *fetched):
+        if program and _speaks_tls(program):
             return program
     why = "no server that speaks TLS: fetch one with tests/servers redis-7.0, or name one in EXECUTOR_TEST_SERVER"
     if os.environ.get("CI"):  # noqa: TID251

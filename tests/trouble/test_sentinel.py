@@ -214,7 +214,7 @@ async def test_a_server_that_says_it_is_a_replica_is_not_used(failover: Failover
         ("redis+sentinel://a:1,b:x/cell", "'b:x' is not a sentinel's host:port"),
         ("redis+sentinel://a:1,/cell", "'' is not a sentinel's host:port"),
         ("redis+sentinel://a/cell/first", "with the service"),
-        ("redis+sentinel://a/cell?colour=blue", "unexpected keyword argument 'colour'"),
+        ("redis+sentinel://a/cell?colour=blue", "'colour' is no option here"),
     ],
 )
 async def test_an_address_that_cannot_be_read_says_what_one_looks_like(url: str, reason: str) -> None:
