@@ -17,9 +17,12 @@ from cli.embedded import EmbeddedServer, address_left
 from cli.fleet import LocalFleet, with_url
 from dispatcher.policy import load_policy, trusting_policy
 from dispatcher.service import Dispatcher
+from dispatcher.surroundings import Surroundings
 from executor.client import Client
-from executor.errors import Misconfigured
+from executor.errors import Misconfigured, TransientError
 from executor.settings import Settings
+from executor.streams.probe import Probe
+from executor.streams.server import Cell, close_quietly
 from keda.autoscaler import ScaleEvent
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "batch.jsonl"
@@ -49,12 +52,16 @@ def up(settings: Settings, *, data: Path | None, demo: bool, as_json: bool) -> N
             stack.callback(server.close)
             stack.enter_context(address_left(server.url))
             settings = with_url(settings, server.url)
+            around = Surroundings(forgets=data is None)
             console.print("[bold]server[/]      embedded Valkey, address in .executor/url")
         elif data is not None:
             raise Misconfigured("--data: keeps the embedded server's data; REDIS_URL names a server of its own")
+        else:
+            asyncio.run(_look_at_server(settings))
+            around = Surroundings()
         if settings.telemetry.health_port == 8083:
             settings = replace(settings, telemetry=replace(settings.telemetry, health_port=0))
-        asyncio.run(_run(settings, console, demo=demo, as_json=as_json))
+        asyncio.run(_run(settings, around, console, demo=demo, as_json=as_json))
 
 
 def _make(data: Path) -> None:
@@ -64,12 +71,23 @@ def _make(data: Path) -> None:
         raise Misconfigured(f"--data: {data}: {error.strerror}; name a folder that can be made") from error
 
 
-async def _run(settings: Settings, console: Console, *, demo: bool, as_json: bool) -> None:
+async def _look_at_server(settings: Settings) -> None:
+    """End at once where a person has to do something; a server that is away now is waited for."""
+    cell = Cell(settings.server.url, settings.server, settings.delivery)
+    try:
+        await Probe(cell.channel("up"), cell.keys.prefix).look()
+    except TransientError:
+        pass
+    finally:
+        await close_quietly(cell)
+
+
+async def _run(settings: Settings, around: Surroundings, console: Console, *, demo: bool, as_json: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     policy = load_policy(settings.dispatcher.policy) if settings.dispatcher.policy else trusting_policy()
-    dispatcher = Dispatcher(settings, policy)
+    dispatcher = Dispatcher(settings, policy, around)
     fleet = LocalFleet(settings, lambda event: _show(console, event, as_json=as_json))
     parts = [asyncio.create_task(dispatcher.run(), name="dispatcher"), asyncio.create_task(fleet.run(), name="fleet")]
     stopping = asyncio.create_task(stop.wait(), name="stop")

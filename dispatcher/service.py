@@ -47,7 +47,7 @@ class Dispatcher:
         self._cell = Cell(server_url(settings.server), settings.server, settings.delivery)
         self._streams = [self._cell.keys.requests(tenant) for tenant in policy.tenants]
         name = settings.dispatcher.dispatcher_id or own_name()
-        self._ingress = Ingress(self._cell, name, list(policy.tenants))
+        self._ingress = Ingress(self._cell, name, list(policy.tenants), forgets=around.forgets)
         self._outage = Outage("dispatcher")
         self._tracer = Tracer("executor-dispatcher", settings.telemetry.traces, name)
         self._intake = Intake(self._ingress, settings, policy, self._outage, self._tracer)

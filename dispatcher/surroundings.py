@@ -28,3 +28,5 @@ class Surroundings:
     """Says what keeps the workers of a lane from starting; empty when nothing is known."""
     phases_of: PhasesOf | None = None
     """Without it traces say nothing of pods."""
+    forgets: bool = False
+    """Whether the server is known to keep nothing, as the embedded one without --data."""

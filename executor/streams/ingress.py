@@ -13,6 +13,7 @@ from executor.keys import DISPATCHERS, WORKERS
 from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
 from executor.streams.channel import Command, pairs
+from executor.streams.probe import Probe
 from executor.streams.scripts import run, script
 from executor.streams.server import Cell, ensure_groups
 from executor.streams.terminal import Destination
@@ -70,7 +71,15 @@ class Rejection:
 class Ingress:
     """Reads and answers on one channel: the answers to a batch and the next blocking read are one write."""
 
-    def __init__(self, cell: Cell, consumer: str, tenants: Sequence[str]) -> None:
+    def __init__(self, cell: Cell, consumer: str, tenants: Sequence[str], *, forgets: bool = False) -> None:
+        """Make one dispatcher's side.
+
+        Args:
+            cell: where the streams are.
+            consumer: the dispatcher's name.
+            tenants: whose streams it reads.
+            forgets: whether the server is known to keep nothing, which then is not worth a word.
+        """
         self._cell = cell
         self._consumer = consumer
         self._tenants = list(tenants)
@@ -78,6 +87,7 @@ class Ingress:
         self._full: set[str] = set()
         self._channel = cell.channel("ingress")
         self._repair = cell.channel("ingress-repair")
+        self._probe = Probe(self._repair, cell.keys.prefix, None if forgets else log)
 
     async def exchange(
         self, decisions: Sequence[Admission | Rejection], count: int, block_ms: int
@@ -169,8 +179,10 @@ class Ingress:
         await run(self._repair, "bury", keys, [*args, *about])
 
     async def ensure(self) -> None:
-        """Make the groups of all streams if they are not there."""
+        """Make the groups of all streams if they are not there, on a server that can carry them."""
+        await self._probe.look()
         await ensure_groups(self._repair, self._streams, DISPATCHERS)
+        await self._probe.look_at_group(self._streams[0])
 
     async def leave(self) -> None:
         """Remove this dispatcher's consumer where it holds nothing."""

@@ -10,7 +10,7 @@ from executor.errors import ExecutorError, NotAuthorized, PermanentError
 from executor.keys import DEFAULT_TENANT, DISPATCHERS, WORKERS
 from executor.streams.server import Cell
 
-_SECTIONS: Final = ("server", "memory", "persistence", "replication")
+_SECTIONS: Final = ("server", "memory", "persistence", "replication", "cluster")
 _SCAN_COUNT: Final = 500
 _STUCK_COUNT: Final = 10
 

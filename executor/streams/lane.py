@@ -11,6 +11,7 @@ from typing import Any, Literal
 from executor.keys import WORKERS
 from executor.outcome import Reason
 from executor.result import EvaluationResult
+from executor.streams.probe import Probe
 from executor.streams.scripts import run
 from executor.streams.server import Cell, ensure_groups
 from executor.streams.starts import Starts, WorkerStart
@@ -74,11 +75,17 @@ class Lane:
         self._reader = cell.channel("lane-reader")
         self._reader_id = 0
         self._commands = cell.channel("lane")
+        self._probe = Probe(self._commands, cell.keys.prefix)
         self._starts = Starts(cell.keys, self._commands)
 
     async def ensure(self) -> None:
-        """Make the lane's group if it is not there, and learn which connection `wake` is about."""
+        """Make the lane's group if it is not there, on a server that can carry it.
+
+        And learn which connection `wake` is about.
+        """
+        await self._probe.look()
         await ensure_groups(self._commands, [self._stream], WORKERS)
+        await self._probe.look_at_group(self._stream)
         self._reader_id = await self._reader.call("CLIENT", "ID")
 
     async def wake(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from keda.doctor.finding import Finding, error, ok, version, warn
+from executor.fitness import version
+from keda.doctor.finding import Finding, error, ok, warn
 
 LEAST: Final = (2, 20, 2)
 _KINDS: Final = ("scaledobjects", "scaledjobs", "triggerauthentications")

@@ -49,13 +49,3 @@ def warn(about: str, seen: str, why: str, act: str = "") -> Finding:
 def error(about: str, seen: str, why: str, act: str = "") -> Finding:
     """Something does not work, or loses work."""
     return Finding(Severity.ERROR, about, seen, why, act)
-
-
-def version(text: str) -> tuple[int, ...]:
-    """Leading numbers of a version, () when there are none."""
-    numbers: list[int] = []
-    for part in text.removeprefix("v").split("-")[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)

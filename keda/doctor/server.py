@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from keda.doctor.finding import Finding, error, ok, version, warn
+from executor.fitness import faults, flavour, forgets
+from keda.doctor.finding import Finding, error, ok, warn
 
-_REDIS: Final = (7, 0)
-_VALKEY: Final = (8,)
 _FULL: Final = 0.8
 _READS: Final = 15_000
 """A dispatcher asks at least every two seconds; one that has not for this long, ms, is gone or hangs."""
@@ -19,6 +18,7 @@ def judge_server(facts: dict[str, Any]) -> list[Finding]:
     """Every finding about a cell, from what `executor.streams.inspection` collected."""
     found = [*_refusals(facts["refused"]), *_user(facts["user"])]
     if facts["info"]:
+        found += [error(one.about, one.seen, one.why, one.act) for one in faults(facts["info"], facts["prefix"])]
         found += [*_version(facts["info"]), *_persistence(facts), *_memory(facts["info"]), *_role(facts["info"])]
     if "SCAN" not in facts["refused"] and not any(
         view["kind"] == "ingress" and view["exists"] for view in facts["streams"]
@@ -56,27 +56,18 @@ def _user(user: str) -> Iterator[Finding]:
 
 
 def _version(info: dict[str, str]) -> Iterator[Finding]:
-    valkey = info.get("valkey_version", "")
-    name, text, least = ("Valkey", valkey, _VALKEY) if valkey else ("Redis", info.get("redis_version", ""), _REDIS)
-    found = version(text)
+    name, found, least = flavour(info)
     if not found:
-        yield warn("server", "its version is not told", "Redis >= 7.0 or Valkey >= 8 is needed", _ASKED)
-    elif found < least:
-        yield error(
-            "server",
-            f"{name} {text}",
-            "before Redis 7.0 a group has no lag and KEDA's lag mode is an error; script flags are missing too",
-            f"upgrade to {name} {'.'.join(map(str, least))} or later",
-        )
-    else:
-        yield ok("server", f"{name} {text}")
+        yield warn("server", "its version is not told", "Redis >= 7.0 or Valkey is needed", _ASKED)
+    elif found >= least:
+        yield ok("server", f"{name} {info.get('valkey_version') or info['redis_version']}")
 
 
 def _persistence(facts: dict[str, Any]) -> Iterator[Finding]:
     info, sync = facts["info"], facts["appendfsync"]
     if "aof_enabled" not in info:
         return
-    if info["aof_enabled"] == "0":
+    if forgets(info):
         yield warn(
             "persistence",
             "the append-only file is off",
@@ -104,15 +95,7 @@ def _persistence(facts: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _memory(info: dict[str, str]) -> Iterator[Finding]:
-    policy = info.get("maxmemory_policy", "")
-    if policy and policy != "noeviction":
-        yield error(
-            "memory",
-            f"maxmemory-policy is {policy}",
-            "a full server may remove the record of an evaluation that is still queued",
-            "executor redis CONFIG SET maxmemory-policy noeviction, and the same in its configuration",
-        )
-    elif policy:
+    if info.get("maxmemory_policy") == "noeviction":
         yield ok("memory", "maxmemory-policy noeviction")
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     limit = most or int(info.get("total_system_memory", 0))

@@ -19,10 +19,8 @@ from executor.streams.server import Cell
 from executor.tracing import now_ns
 from tests.support.servers import server_program
 from tests.support.stack import Stack
+from tests.support.users import BASE, ROLES, printed_users
 from tests.support.wait import wait_until
-
-BASE = Path(__file__).parents[2] / "k8s" / "base"
-ROLES = ("dispatcher", "worker", "agent", "scaler", "caller", "doctor", "admin")
 
 
 class Cluster:
@@ -74,18 +72,6 @@ class Cluster:
     async def close(self) -> None:
         for stack in self._stacks:
             await stack.close()
-
-
-def printed_users() -> str:
-    urls = {
-        f"{role.upper()}_URL": f"redis://{role}:secret-{role}@executor-redis:6379/0"
-        for role in ROLES
-        if role != "scaler"
-    }
-    environ = {"PATH": "/usr/bin:/bin", "SCALER_PASSWORD": "secret-scaler", **urls}
-    return subprocess.run(
-        ["sh", str(BASE / "redis-users.sh")], env=environ, capture_output=True, text=True, check=True
-    ).stdout
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keda.doctor.cluster import judge_cluster
-from keda.doctor.finding import Finding, Severity, version
+from keda.doctor.finding import Finding, Severity
 from keda.doctor.happenings import judge_happenings
 from keda.doctor.scaling import judge_scaling, lane_pairs, slots_of
 from keda.doctor.server import judge_server
@@ -302,7 +302,9 @@ def _server(**info: str) -> list[Finding]:
         ({}, "ok", "Redis 7.2.6"),
         ({"redis_version": "6.2.14"}, "error", "Redis 6.2.14"),
         ({"valkey_version": "8.0.1"}, "ok", "Valkey 8.0.1"),
-        ({"valkey_version": "7.2.5"}, "error", "Valkey 7.2.5"),
+        ({"valkey_version": "7.2.5"}, "ok", "Valkey 7.2.5"),
+        ({"maxmemory_policy": "volatile-ttl"}, "error", "maxmemory-policy is volatile-ttl"),
+        ({"cluster_enabled": "1"}, "error", "the prefix 'p' is no hash tag"),
         ({"redis_version": ""}, "warn", "not told"),
         ({"role": "slave"}, "error", "replica"),
         ({"aof_last_write_status": "err"}, "error", "last write"),
@@ -311,8 +313,3 @@ def _server(**info: str) -> list[Finding]:
 )
 def test_a_server_is_told_by_its_info(info: dict[str, str], severity: str, seen: str) -> None:
     assert [one.severity for one in _server(**info) if seen in one.seen] == [severity]
-
-
-@pytest.mark.parametrize(("text", "numbers"), [("v2.21.0-rc1", (2, 21, 0)), ("main", ()), ("", ()), ("2.20", (2, 20))])
-def test_version(text: str, numbers: tuple[int, ...]) -> None:
-    assert version(text) == numbers
