@@ -27,6 +27,15 @@ def advice(text: str) -> str:
     return next((words for mark, words in _ADVICE if mark in text), "")
 
 
+def hung_up(text: str, with_tls: bool) -> str:
+    """What may be wrong where a server ends a new connection without a word; empty where it did not."""
+    if "reset by peer" not in text and "closed by server" not in text:
+        return ""
+    if with_tls:
+        return "perhaps it wants a client's certificate, or one of another CA: ssl_certfile and ssl_keyfile name one"
+    return "where it speaks TLS, that is a rediss:// address"
+
+
 def unreadable(options: Mapping[str, object]) -> str:
     """The first file of an address that cannot be read, and why; empty when all can."""
     for name in FILES:

@@ -25,7 +25,7 @@ from executor.errors import (
 from executor.settings import ServerSettings
 from executor.streams.address import HostPort, parse_address
 from executor.streams.sentinels import find_primary
-from executor.streams.tls import advice, stamp, unreadable
+from executor.streams.tls import advice, hung_up, stamp, unreadable
 
 # redis imports OpenTelemetry's metrics and their SDK when they are installed, for metrics that are off: a quarter of
 # a worker's start-up. It takes an ImportError for "not installed".
@@ -192,8 +192,10 @@ async def _connected(connection: Connection) -> Connection:
         await connection.connect()  # type: ignore[no-untyped-call]
     except FAILURES as error:
         ours = translate(error)
-        if "reset by peer" in str(error) and not isinstance(connection, SSLConnection):
-            raise ServerUnavailable(f"{ours}; where it speaks TLS, that is a rediss:// address") from error
+        if isinstance(ours, ServerUnavailable) and (
+            words := hung_up(str(error), isinstance(connection, SSLConnection))
+        ):
+            raise ServerUnavailable(f"{ours}; {words}") from error
         raise ours from error
     except asyncio.CancelledError:
         await connection.disconnect(nowait=True)

@@ -5,6 +5,8 @@
 # it: a role's commands are its own and those of its scripts (executor/streams/lua). A server before 7.2 knows no
 # `client|setinfo`: set SETINFO to nothing for it.
 #
+# With REPLICA_PASSWORD and SENTINEL_PASSWORD there are users for replicas (masteruser) and sentinels (sentinel auth-user).
+#
 # A tenant gets a user like `caller`, with executor:requests:TENANT, executor:eval:TENANT:*, executor:once:TENANT:* and
 # executor:result:TENANT/*.
 # `caller` cannot take an evaluation back: the script of a cancel writes results, so who may run it may forge them;
@@ -39,3 +41,5 @@ user caller on >$(password "$CALLER_URL") resetchannels -@all $connect +evalsha 
 user doctor on >$(password "$DOCTOR_URL") resetchannels -@all $connect +info +acl|whoami +config|get +scan +hgetall +hmget +exists +pttl +time +type +xlen +xrange +xpending +xinfo +zcard %R~executor:* %R~executors
 user admin on >$(password "$ADMIN_URL") allchannels ~executor:* ~executors +@all -@admin +client|unblock +acl|whoami +acl|log +config|get -flushall -flushdb -swapdb
 USERS
+[ -z "${REPLICA_PASSWORD-}" ] || echo "user replica on >$REPLICA_PASSWORD resetchannels -@all +psync +replconf +ping"
+[ -z "${SENTINEL_PASSWORD-}" ] || echo "user sentinel on >$SENTINEL_PASSWORD allchannels -@all +multi +exec +ping +info +role +publish +subscribe +replicaof +slaveof +failover +config|rewrite +client|setname +client|kill +script|kill"

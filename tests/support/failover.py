@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,21 +35,21 @@ def free_ports(count: int) -> list[int]:
 class Node:
     """One server or sentinel."""
 
-    def __init__(self, folder: Path, port: int, program: str, lines: Sequence[str], *, password: str, url: str) -> None:
+    def __init__(
+        self, folder: Path, port: int, program: str, lines: Sequence[str], url: str, options: Sequence[str] = ()
+    ) -> None:
         self.port = port
-        self.url = url.format(password=password, port=port)
-        self._program = program
-        self._is_sentinel = password == _SENTINEL_PASSWORD
+        self.url = url
         self._folder = folder
+        self._command = [program, str(folder / "conf"), *options]
         folder.mkdir(parents=True)
-        common = ["bind 127.0.0.1", f"dir {folder}", f"logfile {folder / 'log'}", f"requirepass {password}"]
+        common = ["bind 127.0.0.1", f"dir {folder}", f"logfile {folder / 'log'}"]
         (folder / "conf").write_text("\n".join([*common, *lines]) + "\n")
         self.start()
 
     def start(self) -> None:
         """Start it, or start it again on what it has on disk."""
-        command = [self._program, str(self._folder / "conf"), *(["--sentinel"] if self._is_sentinel else [])]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent)  # noqa: PLW1509
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent)  # noqa: PLW1509
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -83,72 +84,72 @@ class Node:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the servers of a failover are like."""
+
+    extra: tuple[str, ...] = ()
+    """Further lines of every server's configuration."""
+    replicas: int = 1
+    tls: tuple[str, ...] = ()
+    """Lines that make servers and sentinels speak TLS; none: they do not."""
+    query: str = ""
+    """Options of the addresses."""
+    users: Path | None = None
+    """ACL file of the servers, with `boss`, `replica` and `sentinel`; None: everybody is the default user."""
+
+
 class Failover:
-    """Two servers and who watches them.
+    """Servers and who watches them.
 
     Attributes:
         servers: the first one began as the primary.
+        sentinels: three, of which two decide.
         url: for programs, by way of the sentinels.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        program: str,
-        extra: Sequence[str] = (),
-        replicas: int = 1,
-        tls: Sequence[str] = (),
-        query: str = "",
-    ) -> None:
-        """Start them.
+    def __init__(self, folder: Path, program: str, shape: Shape | None = None) -> None:
+        """Start them, with their data in a folder."""
+        self._folder, self._program, self._shape = folder, program, shape or Shape()
+        ports = free_ports(4 + self._shape.replicas)
+        self._scheme = "rediss" if self._shape.tls else "redis"
+        self._hosts = ",".join(f"127.0.0.1:{port}" for port in ports[-3:])
+        self.url = self.url_of("boss" if self._shape.users else "", _PASSWORD)
+        self.servers = [self._server(port, ports[0]) for port in ports[:-3]]
+        self.sentinels = [self._sentinel(port, ports[0]) for port in ports[-3:]]
 
-        Args:
-            folder: for their data.
-            program: the server.
-            extra: further lines of every server's configuration.
-            replicas: how many.
-            tls: lines that make servers and sentinels speak TLS; none: they do not.
-            query: options of the addresses.
-        """
-        ports = free_ports(4 + replicas)
-        scheme = "rediss" if tls else "redis"
-        url = f"{scheme}://:{{password}}@127.0.0.1:{{port}}?{query}"
-        lines = ["appendonly yes", "appendfsync everysec", 'save ""', "repl-diskless-sync-delay 0"]
-        lines += [f"masterauth {_PASSWORD}", *extra]
+    def url_of(self, user: str, password: str) -> str:
+        """The address for one user of the servers."""
+        options = "&".join(part for part in (f"sentinel_password={_SENTINEL_PASSWORD}", self._shape.query) if part)
+        return f"{self._scheme}+sentinel://{user}:{password}@{self._hosts}/{SERVICE}?{options}"
 
-        def listening(port: int) -> list[str]:
-            return [f"tls-port {port}", "port 0", *tls] if tls else [f"port {port}"]
+    def _server(self, port: int, primary: int) -> Node:
+        lines = ["appendonly yes", "appendfsync everysec", 'save ""', "repl-diskless-sync-delay 0", *self._shape.extra]
+        if self._shape.users:
+            lines += [f"aclfile {self._shape.users}", "masteruser replica", "masterauth secret-replica"]
+        else:
+            lines += [f"requirepass {_PASSWORD}", f"masterauth {_PASSWORD}"]
+        lines += [f"replicaof 127.0.0.1 {primary}"] if port != primary else []
+        user = "boss" if self._shape.users else ""
+        return self._node("server", port, lines, f"{user}:{_PASSWORD}")
 
-        self.servers = [
-            Node(
-                folder / f"server-{port}",
-                port,
-                program,
-                [*listening(port), *lines, *([f"replicaof 127.0.0.1 {ports[0]}"] if port != ports[0] else [])],
-                password=_PASSWORD,
-                url=url,
-            )
-            for port in ports[:-3]
-        ]
-        watch = [f"sentinel monitor {SERVICE} 127.0.0.1 {ports[0]} 2", f"sentinel auth-pass {SERVICE} {_PASSWORD}"]
-        watch += [
+    def _sentinel(self, port: int, primary: int) -> Node:
+        lines = [f"requirepass {_SENTINEL_PASSWORD}", f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2"]
+        if self._shape.users:
+            lines += [f"sentinel auth-user {SERVICE} sentinel", f"sentinel auth-pass {SERVICE} secret-sentinel"]
+        else:
+            lines += [f"sentinel auth-pass {SERVICE} {_PASSWORD}"]
+        lines += [
             f"sentinel down-after-milliseconds {SERVICE} {_DOWN_MS}",
             f"sentinel failover-timeout {SERVICE} 10000",
         ]
-        self.sentinels = [
-            Node(
-                folder / f"sentinel-{port}",
-                port,
-                program,
-                [*listening(port), *watch],
-                password=_SENTINEL_PASSWORD,
-                url=url,
-            )
-            for port in ports[-3:]
-        ]
-        hosts = ",".join(f"127.0.0.1:{port}" for port in ports[-3:])
-        options = "&".join(part for part in (f"sentinel_password={_SENTINEL_PASSWORD}", query) if part)
-        self.url = f"{scheme}+sentinel://:{_PASSWORD}@{hosts}/{SERVICE}?{options}"
+        return self._node("sentinel", port, lines, f":{_SENTINEL_PASSWORD}")
+
+    def _node(self, kind: str, port: int, lines: Sequence[str], login: str) -> Node:
+        listening = [f"tls-port {port}", "port 0", *self._shape.tls] if self._shape.tls else [f"port {port}"]
+        url = f"{self._scheme}://{login}@127.0.0.1:{port}?{self._shape.query}"
+        options = ("--sentinel",) if kind == "sentinel" else ()
+        return Node(self._folder / f"{kind}-{port}", port, self._program, [*listening, *lines], url, options)
 
     async def ready(self) -> None:
         """Wait until every sentinel knows of the replica and of the two others."""

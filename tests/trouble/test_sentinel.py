@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from executor import Client
-from executor.errors import ExecutorError, Misconfigured, NotAuthorized, ServerUnavailable
+from executor.errors import Misconfigured, NotAuthorized, ServerUnavailable
 from executor.settings import load
 from executor.streams.channel import Channel
 from tests.support.command import execute
-from tests.support.failover import SERVICE, Failover, Node
+from tests.support.failover import SERVICE, Failover, Node, Shape
+from tests.support.producer import Producer, flows, settle
 from tests.support.servers import server_program
 from tests.support.stack import Stack
+from tests.support.users import printed_users
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -29,10 +28,15 @@ WINDOW = 1.0
 """Seconds before the death of a primary of which acknowledged work may be lost; docs/operations.md says so."""
 
 
+def record(fault: str, acknowledged: int, lost: dict[str, float], down: float) -> None:
+    """Shown with `-o log_cli=true`; docs/operations.md quotes it."""
+    log.warning("%s: %d acknowledged, %d lost, work again after %.1f s", fault, acknowledged, len(lost), down)
+
+
 @pytest.fixture
 async def failover(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Failover]:
     """Two servers, or what a test asks for."""
-    running = Failover(tmp_path / "nodes", server_program(), *getattr(request, "param", ()))
+    running = Failover(tmp_path / "nodes", server_program(), getattr(request, "param", None))
     try:
         await running.ready()
         yield running
@@ -46,64 +50,6 @@ async def programs(failover: Failover) -> AsyncIterator[Stack]:
     running = Stack(failover.url, "t", EXECUTOR_LEASE="2", EXECUTOR_REPLY_TIMEOUT="2")
     yield running
     await running.close()
-
-
-def record(fault: str, acknowledged: int, lost: dict[str, float], down: float) -> None:
-    """Shown with `-o log_cli=true`; docs/operations.md quotes it."""
-    log.warning("%s: %d acknowledged, %d lost, work again after %.1f s", fault, acknowledged, len(lost), down)
-
-
-class Producer:
-    """Submits small evaluations one after another, and notes when each was acknowledged (monotonic seconds)."""
-
-    def __init__(self, client: Client) -> None:
-        self.acknowledged: dict[str, float] = {}
-        self._client = client
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        for number in range(10**9):
-            name = f"e-{number}"
-            try:
-                await self._client.submit(f"print({number})", id=name)
-            except ExecutorError:
-                await asyncio.sleep(0.05)  # the server is away: as any caller would
-                continue
-            self.acknowledged[name] = time.monotonic()
-            await asyncio.sleep(0.02)  # a rate that one worker keeps up with
-
-    async def stop(self) -> None:
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-
-async def ended(stack: Stack) -> Counter[str]:
-    return Counter(entry["id"] for entry in await stack.stream(stack.cell.keys.results()))
-
-
-async def settle(stack: Stack, ids: set[str]) -> Counter[str]:
-    """Wait until every evaluation that the server knows of has ended; how often each id has."""
-
-    async def complete() -> bool:
-        try:
-            known = {name for name in ids if await stack.client.state(name)}
-            waits = await stack.redis.call("XPENDING", stack.cell.keys.requests(), "dispatchers")
-            return not waits[0] and known <= set(await ended(stack))
-        except ExecutorError:
-            return False
-
-    await wait_until(complete, "what the server knows has ended", 120)
-    return await ended(stack)
-
-
-async def flows(producer: Producer, since: float, count: int = 50) -> float:
-    """Wait until so much was acknowledged since a moment; seconds from then to the first of it."""
-
-    def enough() -> bool:
-        return sum(at > since for at in producer.acknowledged.values()) >= count
-
-    await wait_until(enough, "work flows", 90)
-    return min(at for at in producer.acknowledged.values() if at > since) - since
 
 
 async def is_replica(node: Node) -> None:
@@ -144,7 +90,10 @@ async def test_a_primary_that_goes_costs_the_window_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    "failover", [(["min-replicas-to-write 1", "min-replicas-max-lag 2"], 2)], indirect=True, ids=["two replicas"]
+    "failover",
+    [Shape(extra=("min-replicas-to-write 1", "min-replicas-max-lag 2"), replicas=2)],
+    indirect=True,
+    ids=["two replicas"],
 )
 async def test_a_planned_failover_costs_a_second_where_a_primary_wants_a_replica(
     failover: Failover, programs: Stack
@@ -182,6 +131,35 @@ async def test_every_command_takes_the_address_of_sentinels(failover: Failover, 
     assert doctor.json["error"] == 0, doctor.stdout
     assert "PONG" in prompt.stdout
     assert all(node.port != 0 for node in failover.servers)
+
+
+async def test_each_program_follows_as_its_own_user(tmp_path: Path) -> None:
+    """The users of the manifests, with those for replicas and sentinels: nothing that any of them needs is refused."""
+    users = tmp_path / "users.acl"
+    printed = printed_users(REPLICA_PASSWORD="secret-replica", SENTINEL_PASSWORD="secret-sentinel")
+    users.write_text(printed + "user boss on >secret-server allchannels ~* +@all\n")
+    failover = Failover(tmp_path / "nodes", server_program(), Shape(users=users))
+    stacks = {
+        role: Stack(failover.url_of(role, f"secret-{role}"), "executor", EXECUTOR_LEASE="2")
+        for role in ("dispatcher", "worker", "caller", "doctor")
+    }
+    try:
+        await failover.ready()
+        await stacks["dispatcher"].dispatcher()
+        await stacks["worker"].worker(wait=False)
+        await wait_until(lambda: stacks["doctor"].registered("worker-0"), "the worker is registered", 60)
+        client = stacks["caller"].client
+        assert (await client.run("print(1)", wait_timeout=60)).stdout == "1\n"
+        failover.servers[0].kill()
+        new = await failover.promoted()
+        assert (await client.run("print(2)", wait_timeout=60)).stdout == "2\n"
+        refused = await new.ask("ACL", "LOG")
+    finally:
+        for stack in stacks.values():
+            await stack.close()
+        await failover.close()
+
+    assert refused == []
 
 
 async def test_what_sentinels_say_is_passed_on(failover: Failover) -> None:
