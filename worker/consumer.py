@@ -230,7 +230,8 @@ class Consumer:
             RUN_SECONDS.observe(result.duration_ms / 1000, self._name)
         else:
             STALE_COMMITS.add(1, self._name)
-            log.warning("a commit came too late and was refused", extra={"evaluation_id": result.id})
+            facts = {"evaluation_id": result.id, "tenant": result.tenant, "attempt": result.attempt}
+            log.warning("a commit came too late and was refused", extra=facts)
         if self._tracer.wants(attempt.lease.entry.traceparent):
             await self._trace(attempt, result, seen, committed=committed)
         return entries[0] if entries else None

@@ -1,0 +1,96 @@
+"""What a rule is given, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from tests.chaos.history import Event, History, named
+from tests.chaos.programs import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Seconds within which things have to happen.
+
+    Attributes:
+        lease: a claim that is not renewed so long is given to another.
+        recovery: on top of the lease, until held work has its result.
+        unknown_lag: longest time that the lag of a lane may be unknown.
+        wake: from a fault's end to the result of an evaluation that starts from zero.
+    """
+
+    lease: float = 2.0
+    recovery: float = 5.0
+    unknown_lag: float = 3.0
+    wake: float = 15.0
+
+
+class Case:
+    """A history with what was to be expected.
+
+    Attributes:
+        history: of a run.
+        programs: by number.
+        bounds: on time.
+    """
+
+    def __init__(self, history: History, programs: list[Program], bounds: Bounds | None = None) -> None:
+        self.history = history
+        self.programs = {program.number: program for program in programs}
+        self.bounds = bounds or Bounds()
+
+    @cached_property
+    def program_of(self) -> dict[str, Program]:
+        """The program of each evaluation that was tried or accepted, by its name."""
+        found = {named(one.tenant, one.id): one for one in self.programs.values() if one.id}
+        for event in self.history.of("accepted"):
+            found[event.name] = self.programs[event.facts["program"]]
+        return found
+
+    @cached_property
+    def accepted(self) -> set[str]:
+        """Names of evaluations whose request was acknowledged."""
+        return {event.name for event in self.history.of("accepted")}
+
+    @cached_property
+    def committed(self) -> dict[str, list[Event]]:
+        """Results by name."""
+        return self.history.by_name("committed")
+
+    @cached_property
+    def records(self) -> dict[str, Event]:
+        """What the server said at the end, by name."""
+        return {event.name: event for event in self.history.of("record")}
+
+    @cached_property
+    def first_tried(self) -> dict[str, float]:
+        """When each was first sent, by name."""
+        return {name: events[0].at for name, events in self.history.by_name("tried").items()}
+
+    def meant(self, name: str) -> str:
+        """The evaluation that a request stands for: itself, or the first one of its key."""
+        record = self.records.get(name)
+        first = record.facts.get("duplicate_of") if record is not None else None
+        return named(name.partition("/")[0], first) if first else name
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise.
+
+    Attributes:
+        promise: name of the rule.
+        about: name of the evaluation; empty when it is about none.
+        excerpt: of the history, readable.
+    """
+
+    promise: str
+    about: str
+    text: str
+    excerpt: tuple[str, ...] = ()
+
+
+Rule = Callable[[Case], Iterator[tuple[str, str]]]
+"""Yields (name of the evaluation or empty, what is wrong)."""

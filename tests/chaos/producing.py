@@ -1,0 +1,131 @@
+"""The two ways of submitting: the Python client, and XADD on a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+
+from executor.client import Client, Handle
+from executor.keys import Keys
+from executor.settings import Settings
+from tests.chaos.producer import PATIENCE, WINDOW, Share, Telling, insist, request_of
+from tests.chaos.programs import Program, plain_fields
+from tests.chaos.resp import Refused, Wire, primary_of
+
+_BATCHES = (1, 1, 2, 5, 20)
+_POLL = 0.2
+
+
+async def with_client(share: Share, telling: Telling, settings: Settings) -> None:
+    """Submit in batches through clients, one for each tenant, and wait for each handle."""
+    tenants = sorted({program.tenant for program in share.todo})
+    clients = {tenant: Client(tenant=tenant, settings=settings) for tenant in tenants}
+    room = asyncio.Semaphore(WINDOW)
+    async with asyncio.TaskGroup() as group:
+        for batch in _batches(share):
+            client = clients[batch[0].tenant]
+            for _ in batch:
+                await room.acquire()
+            group.create_task(_submit(client, batch, share, telling, room))
+    for client in clients.values():
+        await client.close()
+
+
+def _batches(share: Share) -> Iterator[list[Program]]:
+    """Neighbours of one tenant, some alone and some together."""
+    batch: list[Program] = []
+    size = 1
+    for program in share.todo:
+        if program.number in share.seen:
+            continue
+        if batch and (program.tenant != batch[0].tenant or len(batch) >= size):
+            yield batch
+            batch, size = [], _BATCHES[program.number % len(_BATCHES)]
+        batch.append(program)
+    if batch:
+        yield batch
+
+
+async def _submit(client: Client, batch: list[Program], share: Share, telling: Telling, room: asyncio.Semaphore) -> None:
+    new = [program for program in batch if program.number not in share.accepted]
+    if new:
+        await insist(lambda: _send(client, new, telling))
+        for program in new:
+            telling.accepted(program, program.id)
+    await asyncio.gather(*(_see_to_its_end(client, program, telling, room) for program in batch))
+
+
+async def _send(client: Client, batch: list[Program], telling: Telling) -> list[Handle]:
+    requests = [request_of(program) for program in batch]
+    for program, values in zip(batch, requests, strict=True):
+        telling.tried(program, values)
+    return await client.submit_many(requests)
+
+
+async def _see_to_its_end(client: Client, program: Program, telling: Telling, room: asyncio.Semaphore) -> None:
+    try:
+        if program.times_sent > 1:
+            await insist(lambda: _send(client, [program], telling))
+            telling.accepted(program, program.id, again=True)
+        if program.cancel_after is not None:
+            await asyncio.sleep(program.cancel_after)
+            answer, more = await insist(Handle(client, program.id, streams=False).cancel)
+            telling.cancelled(program, answer, more)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                result = await insist(lambda: client.wait(program.id))
+                telling.seen(program, program.id, result.id, result.outcome, result.attempt, result.stdout)
+    finally:
+        room.release()
+
+
+async def with_wire(share: Share, telling: Telling, settings: Settings) -> None:
+    """Add with XADD, one at a time on each connection, and look for the result where it is promised to be."""
+    queue = [program for program in share.todo if program.number not in share.seen][::-1]
+    keys = Keys(settings.server.prefix)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(WINDOW // 3):
+            group.create_task(_work(queue, share, telling, settings, keys))
+
+
+async def _work(queue: list[Program], share: Share, telling: Telling, settings: Settings, keys: Keys) -> None:
+    while queue:
+        program = queue.pop()
+        evaluation_id = share.accepted.get(program.number, "")
+        values = request_of(program)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        async with Wire(await primary_of(settings.server.url), settings.server.reply_timeout) as wire:
+                            if not evaluation_id:
+                                evaluation_id = await _add(wire, program, values, telling, keys)
+                            await _look(wire, program, evaluation_id, telling, keys)
+                            break
+                    except (OSError, Refused):  # a timeout of the wire is an OSError too
+                        await asyncio.sleep(random.uniform(0.05, 0.5))
+
+
+async def _add(wire: Wire, program: Program, values: dict[str, object], telling: Telling, keys: Keys) -> str:
+    for again in range(program.times_sent):
+        telling.tried(program, values)
+        entry = await wire.call("XADD", keys.requests(program.tenant), "*", *plain_fields(values))
+        telling.accepted(program, program.id or entry.decode(), again=bool(again))
+    return program.id or str(entry.decode())
+
+
+async def _look(wire: Wire, program: Program, evaluation_id: str, telling: Telling, keys: Keys) -> None:
+    """HGETALL of the result until it is there; of the first use's, if its key was used before."""
+    looked = evaluation_id
+    while True:
+        flat = await wire.call("HGETALL", keys.result(program.tenant, looked))
+        if flat:
+            facts = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+            told = facts["outcome"], int(facts.get("attempt", 0)), facts.get("stdout", "")
+            telling.seen(program, evaluation_id, looked, *told)
+            return
+        first = await wire.call("HGET", keys.record(program.tenant, evaluation_id), "duplicate_of")
+        looked = first.decode() if first else evaluation_id
+        await asyncio.sleep(_POLL)
