@@ -58,7 +58,10 @@ class Keeper(asyncio.Protocol):
             self.on_output(header["name"], buffers[0])
         elif header["do"] == "done" and self._report is not None and not self._report.done():
             self._report.set_result((header, buffers))
-            self._on_change(self)
+            if header.get("last"):
+                self.close()
+            else:
+                self._on_change(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The process has ended: a running evaluation has no report."""

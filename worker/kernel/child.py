@@ -25,6 +25,9 @@ SOURCE = "<evaluation>"
 REPORT_FD, REQUESTS_FD, FIRST_FOREIGN_FD = 3, 4, 5
 """Where a child has its report pipe and the supervisor's requests; everything above is closed."""
 
+BEGUN = b"\n"
+"""First byte of a report: the request was read to its end. JSON may have it in front."""
+
 Rlimits = list[tuple[int, int]]
 """Pairs of a RLIMIT_ number and its value."""
 
@@ -65,6 +68,7 @@ def serve(stdout: int, stderr: int, report: int, rlimits: Rlimits) -> NoReturn:
         text_size, buffers_size = _sizes(head)
         body = _exactly(text_size + buffers_size)
         os.close(REQUESTS_FD)
+        os.write(REPORT_FD, BEGUN)
         status = _run(body, text_size, rlimits)
     finally:
         # Nothing of the evaluation may unwind into the keeper's copied stack.

@@ -105,7 +105,9 @@ class Keeper:
     def _report_short(self, pid: int, stdout: int, stderr: int, report: int) -> None:
         """End the tree of a run that was over before it was watched, and report it.
 
-        With every writer gone, one read takes all that a pipe can hold.
+        With every writer gone, one read takes all that a pipe can hold. A child that ended before it had its request
+        leaves no word at all: the request may lie in the socket, where the next child would take it for its own. So
+        this keeper ends; whoever waits for a report hears that.
         """
         tree.kill_group(pid)
         _, status, used = os.wait4(pid, 0)
@@ -114,6 +116,8 @@ class Keeper:
         left_behind = tree.end(usage)
         out, err = os.read(stdout, CHUNK), os.read(stderr, CHUNK)
         text = os.read(report, _REPORT_BYTES) if status else b""
+        if status and not text:
+            os._exit(3)
         sizes = (len(out), len(err))
         left = b"true" if left_behind else b"false"
         done = _DONE % (status, usage.cpu, usage.max_rss, left, *sizes, *sizes, len(text))
@@ -186,6 +190,10 @@ class Keeper:
         _, status, used = os.wait4(run.pid, 0)
         tree.add(usage, used)
         left_behind = tree.end(usage)
+        report = self._read_report(run.report)
+        begun = not status or bool(report)
+        if not begun and not run.reason:
+            os._exit(3)  # as in _report_short
         keep = run.limits["output"] if run.limits else DEFAULT_KEEP
         self._drain(run, "stdout", run.stdout, keep)
         self._drain(run, "stderr", run.stderr, keep)
@@ -201,11 +209,14 @@ class Keeper:
                 "left_behind": left_behind,
                 "totals": [run.stdout.total, run.stderr.total],
                 "cut": [stdout_cut, stderr_cut],
+                "last": not begun,
             },
             stdout,
             stderr,
-            self._read_report(run.report),
+            report,
         )
+        if not begun:
+            os._exit(3)
 
     def _drain(self, run: Run, name: str, stream: Capture, keep: int) -> None:
         """Take what is left in a pipe once every writer is gone."""
