@@ -83,6 +83,9 @@ class Keeper(asyncio.Protocol):
             self.tell(watch)
         loop = asyncio.get_running_loop()
         self._report = loop.create_future()
+        if self.broken:  # since it was handed out: nothing will tell of it any more
+            self._report.set_exception(WorkerBroken("the keeper of an evaluation ended before its start"))
+            return self._report
         try:
             sent = self._requests.send(request)
         except BlockingIOError:
@@ -122,6 +125,8 @@ class Keepers:
         self._idle: deque[Keeper] = deque()
         self._waiting: deque[asyncio.Future[Keeper]] = deque()
         self._failed: WorkerBroken | None = None
+        self._mending = asyncio.Lock()
+        self._replacing: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def start(self) -> None:
@@ -133,7 +138,7 @@ class Keepers:
         try:
             self._control = await self._zygote.connect()
             await self._greet(self._control)
-            for _ in range(self._count):
+            while len(self._keepers) < self._count:
                 await self._add_keeper(self._control)
         except WorkerBroken as error:
             self._fail(error)
@@ -176,7 +181,9 @@ class Keepers:
             if not self._closing:
                 KEEPERS_REPLACED.add()
                 log.warning("a keeper ended", extra={"keeper": keeper.name})
-                self._replacing = asyncio.get_running_loop().create_task(self._replace(), name="replace-keeper")
+                task = asyncio.get_running_loop().create_task(self._replace(), name="replace-keeper")
+                self._replacing.add(task)
+                task.add_done_callback(self._replacing.discard)
             return
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -186,18 +193,20 @@ class Keepers:
         self._idle.append(keeper)
 
     async def _replace(self) -> None:
-        assert self._control is not None
-        if not self._zygote.replaceable:
-            self._fail(WorkerBroken("the evaluation container ended before its evaluation"))
-        elif self._zygote.status() is not None:
-            log.error("the zygote ended and is started again", extra={"status": self._zygote.status()})
-            for keeper in list(self._keepers):
-                keeper.close()
-            self._control.close()
-            self._zygote.spawn()
-            await self.start()
-        elif len(self._keepers) < self._count:
-            await self._add_keeper(self._control)
+        """Make up for what has ended. Several keepers may end at once, and their zygote with them: one after another."""
+        async with self._mending:
+            assert self._control is not None
+            if not self._zygote.replaceable:
+                self._fail(WorkerBroken("the evaluation container ended before its evaluation"))
+            elif self._zygote.status() is not None:
+                log.error("the zygote ended and is started again", extra={"status": self._zygote.status()})
+                for keeper in list(self._keepers):
+                    keeper.close()
+                self._control.close()
+                self._zygote.spawn()
+                await self.start()
+            elif len(self._keepers) < self._count:
+                await self._add_keeper(self._control)
 
     def _fail(self, error: WorkerBroken) -> None:
         self._failed = error

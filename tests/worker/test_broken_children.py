@@ -1,0 +1,107 @@
+"""Processes of a worker that end before anything was asked of them, as when the machine is out of memory."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+from random import Random
+
+import pytest
+
+from executor import Outcome
+from executor.errors import WorkerBroken
+from tests.support.processes import generation, send
+from tests.support.stack import Stack
+from tests.support.wait import wait_until
+from worker.keepers import Keeper
+from worker.kernel.tree import descendants
+
+SLOTS = 1
+
+
+ZYGOTE, KEEPERS, CHILDREN = 1, 2, 3
+"""Steps below a worker."""
+
+
+def below(worker: subprocess.Popen[bytes], steps: int) -> list[int]:
+    return generation(worker.pid, steps)
+
+
+async def all_there(worker: subprocess.Popen[bytes]) -> None:
+    """Wait until each keeper has its child ready."""
+    await wait_until(lambda: len(below(worker, CHILDREN)) == SLOTS + 1, "each keeper has a child")
+
+
+async def test_a_timeout_holds_after_a_child_that_waited_was_killed(stack: Stack) -> None:
+    await stack.dispatcher()
+    worker = await stack.worker(EXECUTOR_SLOTS=str(SLOTS))
+    await all_there(worker)
+    waiting = below(worker, CHILDREN)
+
+    for pid in waiting:
+        send(pid, signal.SIGKILL)
+    await wait_until(lambda: not set(waiting) & set(descendants(worker.pid)), "the killed are gone")
+    await all_there(worker)
+
+    for _ in range(SLOTS + 1):  # each keeper once
+        result = await stack.client.run("import time; time.sleep(30)", timeout=0.2, wait_timeout=20)
+        assert (result.outcome, result.attempt) == (Outcome.TIMED_OUT, 1)
+
+
+async def test_no_result_is_another_evaluation_s_while_children_are_killed(stack: Stack) -> None:
+    """A request may be on its way to a child that dies: it runs elsewhere, or is done; never is it somebody else's."""
+    await stack.dispatcher()
+    worker = await stack.worker(EXECUTOR_SLOTS=str(SLOTS), EXECUTOR_LOG_LEVEL="error")
+    await all_there(worker)
+    ended = asyncio.Event()
+
+    async def kill() -> None:
+        dice = Random(1)
+        while not ended.is_set():
+            for pid in below(worker, CHILDREN)[:1]:
+                send(pid, signal.SIGKILL)
+            await asyncio.sleep(dice.uniform(0, 0.02))  # which moment it hits is the test
+
+    killer = asyncio.create_task(kill())
+    requests = [{"code": f"print({number})", "max_attempts": 2} for number in range(200)]
+    results = [await handle.wait(40) for handle in await stack.client.submit_many(requests)]
+    ended.set()
+    await killer
+
+    done = {number: one.stdout for number, one in enumerate(results) if one.outcome is Outcome.SUCCEEDED}
+    assert len(done) > 20
+    assert done == {number: f"{number}\n" for number in done}
+
+
+async def test_a_keeper_that_ended_before_it_was_given_work_says_so() -> None:
+    """It may end between being handed to an evaluation that waited for one and that evaluation's next step."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    keeper = Keeper("gone", ours, lambda _: None)
+    keeper.connection_lost(None)
+
+    with pytest.raises(WorkerBroken):
+        await asyncio.wait_for(keeper.start(b"request"), 2)
+
+
+async def test_a_worker_has_as_many_keepers_as_before_its_zygote_was_killed(stack: Stack) -> None:
+    await stack.dispatcher()
+    worker = await stack.worker(EXECUTOR_SLOTS="4")
+    await wait_until(lambda: len(below(worker, KEEPERS)) == 5, "all keepers are there")
+    (zygote,) = below(worker, ZYGOTE)
+    keepers = below(worker, KEEPERS)
+
+    send(zygote, signal.SIGKILL)
+    for keeper in keepers[:3]:
+        send(keeper, signal.SIGKILL)
+
+    def renewed() -> bool:
+        return below(worker, ZYGOTE) not in ([], [zygote]) and len(below(worker, CHILDREN)) >= 5
+
+    await wait_until(renewed, "there are a zygote and keepers again")
+    results = [await handle.wait(20) for handle in await stack.client.submit_many([{"code": "print(1)"}] * 20)]
+    assert {one.stdout for one in results} == {"1\n"}
+    assert len(below(worker, ZYGOTE)) == 1
+    assert len(below(worker, KEEPERS)) == 5
