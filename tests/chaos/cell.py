@@ -13,13 +13,13 @@ from typing import Final
 from executor.keys import warm_lane
 from executor.settings import Settings, load
 from executor.streams.channel import Channel
-from tests.chaos import supervisor
 from tests.chaos.extras import Extras
 from tests.chaos.history import Log
 from tests.chaos.programs import TRUSTED, UNTRUSTED, Program
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Servers
 from tests.chaos.supervisor import Command, Kept, Supervisor
+from tests.support.processes import command_of, state, variable_of
 from worker.kernel.tree import descendants
 
 ROOT: Final = Path(__file__).parents[2]
@@ -155,9 +155,9 @@ class Cell:
         """Name and process id of every warm worker that runs, the autoscaler's too, by name."""
         found = []
         for pid in descendants(os.getpid()):
-            if supervisor.command_of(pid)[1:] == ["-m", "worker"] and supervisor.state(pid) not in ("Z", ""):
-                name = supervisor.variable_of(pid, "EXECUTOR_ID")
-                if supervisor.variable_of(pid, "MODE") in ("", "warm-pool"):
+            if command_of(pid)[1:] == ["-m", "worker"] and state(pid) not in ("Z", ""):
+                name = variable_of(pid, "EXECUTOR_ID")
+                if variable_of(pid, "MODE") in ("", "warm-pool"):
                     found.append((name, pid))
         return sorted(found)
 

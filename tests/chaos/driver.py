@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.chaos.cell import Cell, Shape
 from tests.chaos.ending import Ending
 from tests.chaos.faults import FAULTS
+from tests.chaos.faults.fault import Harm
 from tests.chaos.history import Event, History, named, now, read, read_starts
 from tests.chaos.observer import Observer
 from tests.chaos.programs import UNTRUSTED, Program, programs
@@ -137,8 +138,13 @@ class _Strikes:
                 began = now()
                 harm = await fault.strike(self._cell, dice_of(self._cell.shape.seed, step))
                 ended = now()
+            await self._tell(step, harm, began, ended)
         finally:
             self._room.release()
+
+    async def _tell(self, step: Step, harm: Harm, began: float, ended: float) -> None:
+        """Put it into the history, and show that what starts from zero still does."""
+        fault = FAULTS[step.fault]
         facts = {"number": step.number, "fault": fault.name, "began": began, "ended": ended, "outage": fault.outage}
         facts |= {"held": harm.held, "struck": harm.struck or began, "pids": harm.pids, "detail": harm.detail}
         self._cell.log.say("fault", **facts)

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Iterable
 
 from executor.keys import DISPATCHERS, WORKERS, Keys
 from executor.streams.channel import Channel, pairs
-from tests.chaos import supervisor
 from tests.chaos.cell import SLOTS, WARM, Cell
 from tests.chaos.history import named
 from tests.chaos.observer import JOB
 from tests.chaos.programs import TRUSTED, UNTRUSTED
 from tests.conftest import PERSISTENT
+from tests.support.processes import command_of, state
 from tests.support.wait import wait_until
 from worker.kernel.tree import descendants
 
@@ -141,7 +141,7 @@ class Ending:
             await wait_until(quiet, "processes and scratch folders are gone", _PATIENCE)
         except AssertionError:
             for pid in self._processes():
-                self._cell.log.say("left", what=f"process {pid}: {' '.join(supervisor.command_of(pid))[:200]}")
+                self._cell.log.say("left", what=f"process {pid}: {' '.join(command_of(pid))[:200]}")
             for path in (self._cell.folder / "scratch").iterdir():
                 self._cell.log.say("left", what=f"scratch folder {path.name}")
 
@@ -149,7 +149,7 @@ class Ending:
         """Descendants that are neither servers nor dead."""
         found = []
         for pid in descendants(os.getpid()):
-            words = supervisor.command_of(pid)
-            if words and "valkey" not in words[0] and supervisor.state(pid) not in ("Z", ""):
+            words = command_of(pid)
+            if words and "valkey" not in words[0] and state(pid) not in ("Z", ""):
                 found.append(pid)
         return found

@@ -102,10 +102,12 @@ class History:
         first, last = about[0].at, about[-1].at
         faults = [one for one in self.of("fault") if one.facts["began"] <= last and one.facts["ended"] >= first]
         start = self.events[0].at
-        return [
-            f"{event.at - start:9.3f}  {event.kind:<9} {_short(event.facts)}"
-            for event in sorted([*about, *faults], key=lambda event: event.at)
-        ]
+        lines = [(event.at, event.kind, _short(event.facts)) for event in about]
+        for one in faults:
+            began, ended = one.facts["began"] - start, one.facts["ended"] - start
+            text = f"{one.facts['fault']} {began:.3f} to {ended:.3f} {one.facts['detail']}"
+            lines.append((one.facts["began"], "fault", text))
+        return [f"{at - start:9.3f}  {kind:<9} {text}" for at, kind, text in sorted(lines)]
 
 
 def read(folder: Path) -> Iterator[Event]:
@@ -129,4 +131,4 @@ def read_starts(path: Path) -> Iterator[Event]:
 
 
 def _short(facts: Mapping[str, Any]) -> str:
-    return " ".join(f"{name}={str(value)[:80]}" for name, value in facts.items())
+    return " ".join(f"{name}={str(value).strip()[:80]}" for name, value in facts.items())

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from cli.embedded import binary
-from tests.chaos.supervisor import _die_with_parent
+from tests.chaos.supervisor import die_with_parent
 
 _START = 20.0
 _HOST = "127.0.0.1"
@@ -56,7 +56,7 @@ class Server:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         async with asyncio.timeout(_START):
             while not await self._answers():

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.kernel.tree import descendants
+from tests.support.processes import children, state
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _PAUSE = 0.2
@@ -116,7 +116,7 @@ class Kept:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._started.set()
         status = await self.process.wait()
@@ -182,55 +182,6 @@ class Supervisor:
         self._dead = dead
 
 
-def children(pid: int) -> list[int]:
-    """Direct children of a process."""
-    return [one for one in descendants(pid) if parent(one) == pid]
-
-
-def state(pid: int) -> str:
-    """The letter of proc(5); empty when there is no such process."""
-    fields = _stat(pid)
-    return fields[0] if fields else ""
-
-
-def parent(pid: int) -> int:
-    """Process id of the parent, 0 when there is no such process."""
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
-
-
-def command_of(pid: int) -> list[str]:
-    """Argument list of a process."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-    except OSError:
-        return []
-
-
-def variable_of(pid: int, name: str) -> str:
-    """A variable of the environment that a process was started with."""
-    try:
-        pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
-    except OSError:
-        return ""
-    return next((pair.partition("=")[2] for pair in pairs if pair.startswith(name + "=")), "")
-
-
-def send(pid: int, number: int) -> bool:
-    """Signal a process; False when it is gone."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Between fork and exec: be killed with the process that started this one."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -11,11 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from random import Random
 
-from tests.chaos import supervisor
 from tests.chaos.cell import LEASE, ROOT, Cell
 from tests.chaos.faults.fault import Harm, fault, strike_worker
-from tests.chaos.supervisor import send
-from worker.kernel.tree import descendants
+from tests.support.processes import children, generation, send
 
 
 def _worker(cell: Cell, dice: Random) -> tuple[str, int]:
@@ -34,7 +32,7 @@ async def kill_worker(cell: Cell, dice: Random) -> Harm:
 async def kill_child(cell: Cell, dice: Random) -> Harm:
     """SIGKILL of children of keepers, busy or forked ahead."""
     _, pid = _worker(cell, dice)
-    pids = [one for one in descendants(pid) if _depth(one, pid) == 3] if pid else []
+    pids = generation(pid, 3) if pid else []
     for one in pids:
         send(one, signal.SIGKILL)
     return Harm(f"{len(pids)} children", pids=pids)
@@ -44,7 +42,7 @@ async def kill_child(cell: Cell, dice: Random) -> Harm:
 async def kill_keeper(cell: Cell, dice: Random) -> Harm:
     """SIGKILL of one keeper."""
     name, pid = _worker(cell, dice)
-    keepers = [one for one in descendants(pid) if _depth(one, pid) == 2] if pid else []
+    keepers = generation(pid, 2) if pid else []
     return await strike_worker(cell, name, lambda: bool(keepers) and send(dice.choice(keepers), signal.SIGKILL))
 
 
@@ -52,11 +50,11 @@ async def kill_keeper(cell: Cell, dice: Random) -> Harm:
 async def kill_zygote(cell: Cell, dice: Random) -> Harm:
     """SIGKILL of a zygote, and of a keeper that has to be replaced then."""
     name, pid = _worker(cell, dice)
-    zygotes = supervisor.children(pid) if pid else []
+    zygotes = children(pid) if pid else []
 
     def act() -> bool:
         for zygote in zygotes:
-            keepers = supervisor.children(zygote)
+            keepers = children(zygote)
             send(zygote, signal.SIGKILL)
             for keeper in keepers[:1]:
                 send(keeper, signal.SIGKILL)
@@ -159,13 +157,6 @@ async def _kill_kept(cell: Cell, dice: Random, role: str) -> Harm:
     name = victim.name
     send(victim.pid, signal.SIGKILL)
     return Harm(name)
-
-
-def _depth(pid: int, root: int) -> int:
-    depth = 0
-    while pid not in (0, 1, root):
-        pid, depth = supervisor.parent(pid), depth + 1
-    return depth
 
 
 def _unpacked(revision: str, folder: Path) -> str:
