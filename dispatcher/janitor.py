@@ -88,6 +88,14 @@ class Janitor:
         for executor in executors:
             if not executor.alive and await self._upkeep.forget(executor):
                 log.warning("a worker went away without a word", extra={"worker": executor.id})
+        await self._reap(lanes, [executor.id for executor in executors])
+
+    async def _reap(self, lanes: list[str], known: list[str]) -> None:
+        """Consumers whose program died while it held something, or before it had registered; and dispatchers'."""
+        for lane in lanes:
+            await self._upkeep.reap(self._keys.lane(lane), WORKERS, known)
+        for stream in self._ingress:
+            await self._upkeep.reap(stream, DISPATCHERS)
 
     async def _end_what_is_too_old(self) -> None:
         for known, is_late in await self._waiting.too_old(_BATCH):

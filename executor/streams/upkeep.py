@@ -16,6 +16,9 @@ from executor.streams.scripts import run
 from executor.streams.server import Cell, ensure_groups
 from executor.streams.terminal import Known, look_up
 
+_GONE_AFTER = 4
+"""Leases without a word from a consumer that holds nothing; whoever lives says something in each."""
+
 
 @dataclass(frozen=True, slots=True)
 class LaneView:
@@ -113,6 +116,18 @@ class Upkeep:
             return bool(await run(self._channel, "leave", keys, [WORKERS, executor.id]))
         except GroupMissing:
             return True
+
+    async def reap(self, stream: str, group: str, keep: Sequence[str] = ()) -> list[str]:
+        """Remove consumers that hold nothing and have done nothing for `_GONE_AFTER` leases; returns their names.
+
+        Args:
+            stream: key of a lane or of an ingress stream.
+            group: of it.
+            keep: names that are known to be somebody's.
+        """
+        idle_ms = round(self._cell.delivery.lease * 1000 * _GONE_AFTER)
+        names: list[bytes] = await run(self._channel, "reap", [stream], [group, idle_ms, *keep])
+        return [name.decode() for name in names]
 
     async def tidy(self, stream: str, group: str) -> tuple[int, bool]:
         """Trim a stream behind what is finished; returns entries removed and whether a nil lag was repaired."""
