@@ -6,13 +6,14 @@ import asyncio
 import signal
 import socket
 import subprocess
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from executor import Outcome
 from executor.errors import WorkerBroken
-from tests.support.processes import generation, send
+from tests.support.processes import generation, send, state
 from tests.support.stack import Stack
 from tests.support.wait import wait_until
 from worker.keepers import Keeper
@@ -105,3 +106,21 @@ async def test_a_worker_has_as_many_keepers_as_before_its_zygote_was_killed(stac
     assert {one.stdout for one in results} == {"1\n"}
     assert len(below(worker, ZYGOTE)) == 1
     assert len(below(worker, KEEPERS)) == 5
+
+
+async def test_a_worker_killed_after_its_zygote_leaves_no_scratch_folder(stack: Stack, tmp_path: Path) -> None:
+    """The zygote would have removed it; without one the keepers do."""
+    await stack.dispatcher()
+    worker = await stack.worker(EXECUTOR_SCRATCH_DIR=str(tmp_path), EXECUTOR_LEASE="1")
+    await wait_until(lambda: len(below(worker, KEEPERS)) == 3, "all keepers are there")
+    keepers = below(worker, KEEPERS)
+    handle = await stack.client.submit("open('left', 'w').write('x')\nwhile True: pass", timeout=20, max_attempts=1)
+    await wait_until(lambda: any(tmp_path.rglob("left")), "the evaluation has written")
+
+    for pid in [*below(worker, ZYGOTE), worker.pid]:
+        send(pid, signal.SIGKILL)
+
+    await wait_until(lambda: not any(state(pid) in "RS" for pid in keepers if state(pid)), "the keepers have ended")
+    await wait_until(lambda: not any(tmp_path.iterdir()), "the scratch folder is gone", 5)
+    await handle.cancel()
+    await wait_until(lambda: stack.gone("worker-0"), "the janitor has forgotten the worker")

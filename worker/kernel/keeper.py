@@ -145,8 +145,7 @@ class Keeper:
     def _obey(self, run: Run, poller: select.poll) -> None:
         data = os.read(_CONTROL, 65536)
         if not data:
-            tree.end(tree.Usage())
-            os._exit(0)
+            self._leave()
         for header, _ in self._reader.feed(data):
             if header["run"] != self._serial:
                 continue  # it crossed the report of the run that it was meant for
@@ -244,5 +243,14 @@ class Keeper:
             while data:
                 data = data[os.write(_CONTROL, data) :]
         except OSError:
-            tree.end(tree.Usage())
+            self._leave()
+
+    def _leave(self) -> NoReturn:
+        """The supervisor is gone. The zygote removes what is written, but it may be gone as well: each its own, then."""
+        tree.end(tree.Usage())
+        try:
+            if scratch.empty("."):
+                os.rmdir(self._folder)
+                os.rmdir(os.path.dirname(self._folder))
+        finally:
             os._exit(0)
