@@ -16,6 +16,7 @@ from executor.streams.channel import Channel
 from tests.chaos.extras import Extras
 from tests.chaos.history import Log
 from tests.chaos.programs import TRUSTED, UNTRUSTED, Program
+from tests.chaos.logs import MOVED
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Servers
 from tests.chaos.supervisor import Command, Kept, Supervisor
@@ -114,7 +115,7 @@ class Cell:
         def make(name: str) -> Command:
             return self._command("cli.main", "dispatcher", EXECUTOR_DISPATCHER_ID=name, **moved)
 
-        return self.supervisor.keep(f"dispatcher-{self._next()}", make)
+        return self.supervisor.keep(f"dispatcher{MOVED if moved else ''}-{self._next()}", make)
 
     def add_worker(
         self, *, through_proxy: bool = False, clock: bool = False, folder: Path = ROOT, role: str = "warm"
@@ -128,6 +129,7 @@ class Cell:
             role: first part of its name.
         """
         variables = self._clock() if clock else {}
+        role += MOVED if variables else ""
         if through_proxy:
             variables |= {"REDIS_URL": self.servers.url(self.proxy.port)}
 

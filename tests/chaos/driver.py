@@ -12,10 +12,11 @@ from tests.chaos.cell import Cell, Shape
 from tests.chaos.ending import Ending
 from tests.chaos.faults import FAULTS
 from tests.chaos.faults.fault import Harm
+from tests.chaos.gate import Gate
 from tests.chaos.history import Event, History, named, now, read, read_starts
 from tests.chaos.observer import Observer
 from tests.chaos.programs import UNTRUSTED, Program, programs
-from tests.chaos.refusals import read_logs
+from tests.chaos.logs import read_logs
 from tests.chaos.schedule import Step, dice_of, plan
 
 AT_ONCE = 2
@@ -57,8 +58,9 @@ async def run(
             await cell.extras.probe(UNTRUSTED)
         before = ending.descriptors()
         begin = now()
+        strikes = _Strikes(cell, observer, found, steps, say)
         cell.add_producers(_known(shape, cell, folder))
-        await _Strikes(cell, observer, found, steps, say).until_done()
+        await strikes.until_done()
         seconds = now() - begin
         await _come_to_rest(cell, observer, ending, found, before)
         await cell.stop_programs()
@@ -73,7 +75,7 @@ async def run(
 def _known(shape: Shape, cell: Cell, folder: Path) -> Path:
     """What producers have to know of the run."""
     path = folder / "known.json"
-    path.write_text(json.dumps({**asdict(shape), "started": str(cell.started)}))
+    path.write_text(json.dumps({**asdict(shape), "started": str(cell.started), "gate": str(folder / "gate")}))
     return path
 
 
@@ -103,6 +105,9 @@ class _Strikes:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._locks: dict[str, asyncio.Lock] = {}
         self._running: set[asyncio.Task[None]] = set()
+        self._open = {step.number: step.due for step in steps}
+        self._gate = Gate(cell.folder / "gate")
+        self._let_through()
 
     async def until_done(self) -> None:
         """Strike and wait."""
@@ -125,6 +130,11 @@ class _Strikes:
                 await self._room.acquire()
                 self._running.add(asyncio.create_task(self._strike(step), name=step.fault))
 
+    def _let_through(self) -> None:
+        """Work goes as far as the second fault from now needs it."""
+        ahead = sorted(self._open.values())
+        self._gate.open_to(ahead[AT_ONCE] if len(ahead) > AT_ONCE else self._cell.shape.evaluations)
+
     def _remember(self) -> None:
         """What has ended can be sent again."""
         for name in self._observer.take_ended():
@@ -140,6 +150,8 @@ class _Strikes:
                 ended = now()
             await self._tell(step, harm, began, ended)
         finally:
+            del self._open[step.number]
+            self._let_through()
             self._room.release()
 
     async def _tell(self, step: Step, harm: Harm, began: float, ended: float) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 from executor.errors import ExecutorError
 from executor.settings import load
+from tests.chaos.gate import Gate
 from tests.chaos.history import Log, named
 from tests.chaos.programs import Program, programs
 
@@ -38,11 +39,13 @@ class Share:
         todo: its programs.
         accepted: id of each that is known to be accepted, by number.
         seen: numbers of those whose result is known.
+        gate: says how far it may go.
     """
 
     todo: list[Program]
     accepted: dict[int, str]
     seen: set[int]
+    gate: Gate
 
 
 def share_of(known: Mapping[str, Any], number: int, log: Path) -> Share:
@@ -60,7 +63,7 @@ def share_of(known: Mapping[str, Any], number: int, log: Path) -> Share:
             accepted[facts["program"]] = name.partition("/")[2]
         elif kind == "seen":
             seen.add(facts["program"])
-    return Share(mine, accepted, seen)
+    return Share(mine, accepted, seen, Gate(Path(known["gate"])))
 
 
 def producer_of(program: Program, clients: int, plain: int) -> int:

@@ -26,6 +26,7 @@ async def with_client(share: Share, telling: Telling, settings: Settings) -> Non
     async with asyncio.TaskGroup() as group:
         for batch in _batches(share):
             client = clients[batch[0].tenant]
+            await share.gate.pass_(batch[-1].number)
             for _ in batch:
                 await room.acquire()
             group.create_task(_submit(client, batch, share, telling, room))
@@ -93,6 +94,7 @@ async def with_wire(share: Share, telling: Telling, settings: Settings) -> None:
 async def _work(queue: list[Program], share: Share, telling: Telling, settings: Settings, keys: Keys) -> None:
     while queue:
         program = queue.pop()
+        await share.gate.pass_(program.number)
         evaluation_id = share.accepted.get(program.number, "")
         values = request_of(program)
         with suppress(TimeoutError):

@@ -18,12 +18,15 @@ _HARM_LASTS = 30.0
 
 
 def none_is_stale(case: Case) -> Found:
-    """The committed attempt is the last one that was claimed, and is none whose commit was refused."""
+    """The committed attempt is the last one that was claimed, and is no worker's whose commit was refused.
+
+    What ends while it waits is nobody's, and counts the attempts before.
+    """
     refused = {(event.name, event.facts["attempt"]) for event in case.history.of("refused")}
     for name, events in case.committed.items():
         attempt = events[-1].facts["attempt"]
         record = case.records.get(name)
-        if (name, attempt) in refused:
+        if (name, attempt) in refused and events[-1].facts["worker"]:
             yield name, f"attempt {attempt} was refused and is committed"
         if record is not None and record.facts["attempt"] not in (None, str(attempt)):
             yield name, f"attempt {attempt} is committed, the record counts {record.facts['attempt']}"
