@@ -193,7 +193,7 @@ class Keepers:
         self._idle.append(keeper)
 
     async def _replace(self) -> None:
-        """Make up for what has ended. Several keepers may end at once, and their zygote with them: one after another."""
+        """Make up for what has ended: one at a time, for several may end at once, and their zygote with them."""
         async with self._mending:
             assert self._control is not None
             if not self._zygote.replaceable:

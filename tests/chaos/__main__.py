@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import secrets
 import shutil
 import sys
@@ -43,9 +42,15 @@ def main() -> int:
         previous=options.previous,
     )
     folder = Path(tempfile.mkdtemp(prefix="executor-chaos-"))
-    say = (lambda _: None) if options.json else lambda text: print(text, flush=True)
+
+    def say(text: str) -> None:
+        if not options.json:
+            print(text, flush=True)
+
     say(f"seed {shape.seed}, {shape.evaluations} evaluations, in {folder}")
-    made = asyncio.run(run(shape, faults, folder, every=options.every, faketime=faketime if "clock" in faults else "", say=say))
+    made = asyncio.run(
+        run(shape, faults, folder, every=options.every, faketime=faketime if "clock" in faults else "", say=say)
+    )
     case = Case(made.history, made.programs)
     violations = check(case)
     print(as_json(made, case, violations) if options.json else table(made, case, violations))

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,8 @@ from executor.settings import Settings, load
 from executor.streams.channel import Channel
 from tests.chaos.extras import Extras
 from tests.chaos.history import Log
-from tests.chaos.programs import TRUSTED, UNTRUSTED, Program
 from tests.chaos.logs import MOVED
+from tests.chaos.programs import TRUSTED, UNTRUSTED, Program
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Servers
 from tests.chaos.supervisor import Command, Kept, Supervisor
@@ -113,7 +114,7 @@ class Cell:
         moved = self._clock() if clock else {}
 
         def make(name: str) -> Command:
-            return self._command("cli.main", "dispatcher", EXECUTOR_DISPATCHER_ID=name, **moved)
+            return self._command("cli.main", "dispatcher", variables={**moved, "EXECUTOR_DISPATCHER_ID": name})
 
         return self.supervisor.keep(f"dispatcher{MOVED if moved else ''}-{self._next()}", make)
 
@@ -134,7 +135,7 @@ class Cell:
             variables |= {"REDIS_URL": self.servers.url(self.proxy.port)}
 
         def make(name: str) -> Command:
-            return self._command("worker", folder=folder, EXECUTOR_ID=name, **variables)
+            return self._command("worker", folder=folder, variables={**variables, "EXECUTOR_ID": name})
 
         return self.supervisor.keep(f"{role}-{self._next()}", make)
 
@@ -144,8 +145,8 @@ class Cell:
             url = self.servers.url(self.proxy.port if number % 2 else None)
             log = self.folder / "history" / f"producer-{number}.jsonl"
             words = ("tests.chaos.producer", str(known), str(number), str(log))
-            command = self._command(*words, REDIS_URL=url)
-            self.producers.append(self.supervisor.keep(f"producer-{number}", lambda _, command=command: command))
+            command = self._command(*words, variables={"REDIS_URL": url})
+            self.producers.append(self.supervisor.keep(f"producer-{number}", partial(_always, command)))
 
     def channel(self, name: str) -> Channel:
         """A connection for looking and for meddling, that no proxy disturbs."""
@@ -196,8 +197,8 @@ class Cell:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
-    def _command(self, *words: str, folder: Path = ROOT, **variables: str) -> Command:
-        return Command([sys.executable, "-m", *words], {**self.environ, **variables}, folder)
+    def _command(self, *words: str, folder: Path = ROOT, variables: Mapping[str, str] | None = None) -> Command:
+        return Command([sys.executable, "-m", *words], {**self.environ, **(variables or {})}, folder)
 
     def _environ(self, url: str) -> Mapping[str, str]:
         return {
@@ -220,5 +221,14 @@ class Cell:
 
 def library_of_faketime() -> str:
     """Path of libfaketime for programs with threads; empty when it is not installed."""
-    places = (Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime"), Path("/usr/lib/faketime"), Path("/usr/lib64/faketime"))
+    places = (
+        Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime"),
+        Path("/usr/lib/faketime"),
+        Path("/usr/lib64/faketime"),
+    )
     return next((str(found) for place in places if (found := place / "libfaketimeMT.so.1").exists()), "")
+
+
+def _always(command: Command, _name: str) -> Command:
+    """The same command under every name."""
+    return command

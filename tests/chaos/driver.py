@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.cell import Cell, Shape
 from tests.chaos.ending import Ending
@@ -14,9 +15,9 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.faults.fault import Harm
 from tests.chaos.gate import Gate
 from tests.chaos.history import Event, History, named, now, read, read_starts
+from tests.chaos.logs import read_logs
 from tests.chaos.observer import Observer
 from tests.chaos.programs import UNTRUSTED, Program, programs
-from tests.chaos.logs import read_logs
 from tests.chaos.schedule import Step, dice_of, plan
 
 AT_ONCE = 2
@@ -43,7 +44,13 @@ class Run:
 
 
 async def run(
-    shape: Shape, faults: Sequence[str], folder: Path, *, every: int, faketime: str = "", say: Callable[[str], None] = print
+    shape: Shape,
+    faults: Sequence[str],
+    folder: Path,
+    *,
+    every: int,
+    faketime: str = "",
+    say: Callable[[str], None] = print,
 ) -> Run:
     """Make a run in an empty folder."""
     cell = Cell(shape, folder, faketime)
@@ -56,6 +63,7 @@ async def run(
         await cell.extras.probe("default")
         if shape.autoscaler:
             await cell.extras.probe(UNTRUSTED)
+        await ending.all_serve()
         before = ending.descriptors()
         begin = now()
         strikes = _Strikes(cell, observer, found, steps, say)
@@ -157,7 +165,7 @@ class _Strikes:
     async def _tell(self, step: Step, harm: Harm, began: float, ended: float) -> None:
         """Put it into the history, and show that what starts from zero still does."""
         fault = FAULTS[step.fault]
-        facts = {"number": step.number, "fault": fault.name, "began": began, "ended": ended, "outage": fault.outage}
+        facts: dict[str, Any] = {"number": step.number, "fault": fault.name, "began": began, "ended": ended}
         facts |= {"held": harm.held, "struck": harm.struck or began, "pids": harm.pids, "detail": harm.detail}
         self._cell.log.say("fault", **facts)
         self._say(f"{self._observer.committed:>7} results  fault {step.number:>3} {fault.name:<17} {harm.detail}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 
 from executor.keys import DISPATCHERS, WORKERS, Keys
 from executor.streams.channel import Channel, pairs
@@ -107,22 +108,33 @@ class Ending:
             if cursor == b"0":
                 return found
 
+    async def all_serve(self) -> None:
+        """Wait until every dispatcher and worker that is kept running reads."""
+        dispatchers = {one.name for one in self._cell.supervisor.every("dispatcher")}
+        workers = {one.name for one in self._cell.supervisor.every("warm")}
+
+        async def serve() -> bool:
+            rows = await self._redis.call("XINFO", "CONSUMERS", self._keys.requests(), DISPATCHERS)
+            reading = {pairs(raw)[b"name"].decode() for raw in rows}
+            known = {name.decode() for name in await self._redis.call("HKEYS", self._keys.executors())}
+            return dispatchers <= reading and workers <= known
+
+        await wait_until(serve, "all dispatchers and workers serve", _PATIENCE)
+
     def descriptors(self) -> dict[str, int]:
-        """How many descriptors each dispatcher and worker has open."""
-        found = {}
-        kept = self._cell.supervisor.of("dispatcher") + self._cell.supervisor.of("warm")
-        for name, pid in [(one.role, one.pid) for one in kept]:
-            try:
-                found[name] = len(os.listdir(f"/proc/{pid}/fd"))
-            except OSError:
-                continue
+        """How many descriptors dispatchers and workers have open, the most of each."""
+        found: dict[str, int] = {}
+        for role in ("dispatcher", "warm"):
+            for one in self._cell.supervisor.of(role):
+                with suppress(OSError):
+                    found[role] = max(found.get(role, 0), len(os.listdir(f"/proc/{one.pid}/fd")))
         return found
 
     def tell_descriptors(self, before: dict[str, int]) -> None:
         """Programs that have more descriptors open than at their start."""
         for role, count in self.descriptors().items():
-            if count > before.get(role, count) + _SPARE_DESCRIPTORS:
-                self._cell.log.say("left", what=f"{role} has {count} descriptors open, {before[role]} at its start")
+            if count > before[role] + _SPARE_DESCRIPTORS:
+                self._cell.log.say("left", what=f"a {role} has {count} descriptors open, {before[role]} at its start")
 
     def tell_trees(self) -> None:
         """Workers at rest with more below them than a zygote, its keepers, and a child forked ahead for each."""

@@ -129,7 +129,7 @@ async def insist(call: Callable[[], Awaitable[Any]]) -> Any:
             await asyncio.sleep(random.uniform(0.05, 0.5))
 
 
-async def main(known_path: str, number: str, log_path: str) -> None:
+def main(known_path: str, number: str, log_path: str) -> None:
     """Do the share."""
     from tests.chaos.producing import with_client, with_wire
 
@@ -137,8 +137,8 @@ async def main(known_path: str, number: str, log_path: str) -> None:
     share = share_of(known, int(number), Path(log_path))
     telling = Telling(Log(Path(log_path)))
     submit = with_client if int(number) < known["clients"] else with_wire
-    await submit(share, telling, load())
+    asyncio.run(submit(share, telling, load()))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -49,7 +49,9 @@ def _batches(share: Share) -> Iterator[list[Program]]:
         yield batch
 
 
-async def _submit(client: Client, batch: list[Program], share: Share, telling: Telling, room: asyncio.Semaphore) -> None:
+async def _submit(
+    client: Client, batch: list[Program], share: Share, telling: Telling, room: asyncio.Semaphore
+) -> None:
     new = [program for program in batch if program.number not in share.accepted]
     if new:
         await insist(lambda: _send(client, new, telling))
@@ -111,11 +113,13 @@ async def _work(queue: list[Program], share: Share, telling: Telling, settings: 
 
 
 async def _add(wire: Wire, program: Program, values: dict[str, object], telling: Telling, keys: Keys) -> str:
+    evaluation_id = program.id
     for again in range(program.times_sent):
         telling.tried(program, values)
-        entry = await wire.call("XADD", keys.requests(program.tenant), "*", *plain_fields(values))
-        telling.accepted(program, program.id or entry.decode(), again=bool(again))
-    return program.id or str(entry.decode())
+        entry: bytes = await wire.call("XADD", keys.requests(program.tenant), "*", *plain_fields(values))
+        evaluation_id = program.id or entry.decode()
+        telling.accepted(program, evaluation_id, again=bool(again))
+    return evaluation_id
 
 
 async def _look(wire: Wire, program: Program, evaluation_id: str, telling: Telling, keys: Keys) -> None:

@@ -22,15 +22,22 @@ os.close(_log)
 """
 """First lines of every program: what it says of itself cannot be wrong about whether it ran."""
 
-KILL: Final = {
-    "keeper": "os.kill(os.getppid(), 9)",
-    "zygote": "os.kill(int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1]), 9)\ntime.sleep(9)",
-    "worker": (
-        "up = lambda pid: int(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1])\n"
-        "os.kill(up(up(os.getppid())), 9)\ntime.sleep(9)"
-    ),
-}
-"""Poison: what each kills. The zygote alone ends nothing that runs: that program ends by its timeout."""
+KILL: Final = {"keeper": (1, "executor-scratch-"), "zygote": (2, "executor-scratch-"), "worker": (3, "\0-m\0worker\0")}
+"""Poison: so many steps above it is what it kills, and a word of its command line. Without a zygote above the keeper
+somebody else is found there, who is left alone."""
+
+POISON: Final = """\
+pid = os.getpid()
+for _ in range({steps}):
+    pid = int(open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[1])
+if {word!r} not in open(f"/proc/{{pid}}/cmdline").read():
+    raise SystemExit(3)
+try:
+    os.kill(pid, 9)
+except PermissionError:
+    raise SystemExit(3)
+time.sleep(9)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,9 @@ def _streams(_dice: Random, program: Program) -> Program:
 
 
 def _reads(_dice: Random, program: Program) -> Program:
-    fields = _code(program, "import sys\nprint(sys.stdin.read(), sys.argv[1])", stdin=f"in-{program.number}", args=["x"])
+    fields = _code(
+        program, "import sys\nprint(sys.stdin.read(), sys.argv[1])", stdin=f"in-{program.number}", args=["x"]
+    )
     return replace(program, fields=fields, prints=f"in-{program.number} x\n")
 
 
@@ -160,16 +169,14 @@ def _poisons(_dice: Random, program: Program) -> Program:
 
 
 def poison(program: Program, victim: str) -> Program:
-    """A program that kills what runs it: `keeper`, `zygote` or `worker`; refused by a sandbox it fails."""
-    body = f"try:\n{_indented(KILL[victim])}\nexcept PermissionError:\n    raise SystemExit(3)"
+    """A program that kills what runs it: `keeper`, `zygote` or `worker`; where a sandbox refuses that it fails.
+
+    A zygote alone ends nothing that runs: that program ends by its timeout.
+    """
+    steps, word = KILL[victim]
     outcomes = {"timed_out", "failed", "lost"} if victim == "zygote" else {"lost", "failed"}
-    return replace(
-        program, fields=_code(program, body, max_attempts=2, timeout=1.0), allowed=frozenset(outcomes), kind="poison"
-    )
-
-
-def _indented(body: str) -> str:
-    return "\n".join("    " + line for line in body.splitlines())
+    fields = _code(program, POISON.format(steps=steps, word=word), max_attempts=2, timeout=1.0)
+    return replace(program, fields=fields, allowed=frozenset(outcomes), kind="poison")
 
 
 MIX: Final[dict[Maker, int]] = {

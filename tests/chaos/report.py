@@ -39,13 +39,17 @@ def figures(made: Run, case: Case) -> dict[str, Any]:
         "longest recovery, s": round(recovered[-1], 1) if recovered else None,
         "median from zero, s": round(woken[len(woken) // 2], 2) if woken else None,
         "longest from zero, s": round(woken[-1], 2) if woken else None,
-        "longest unknown lag, s": round(max((one.facts["ended"] - one.facts["began"] for one in history.of("nil")), default=0), 2),
+        "longest unknown lag, s": round(
+            max((one.facts["ended"] - one.facts["began"] for one in history.of("nil")), default=0), 2
+        ),
     }
 
 
 def as_json(made: Run, case: Case, violations: Sequence[Violation]) -> str:
     """Everything, for programs."""
-    broken = [{"promise": one.promise, "about": one.about, "text": one.text, "excerpt": one.excerpt} for one in violations]
+    broken = [
+        {"promise": one.promise, "about": one.about, "text": one.text, "excerpt": one.excerpt} for one in violations
+    ]
     return json.dumps({**figures(made, case), "violations": broken})
 
 
@@ -54,7 +58,10 @@ def table(made: Run, case: Case, violations: Sequence[Violation]) -> str:
     found = figures(made, case)
     faults = found.pop("faults")
     rows = [[name, _text(value)] for name, value in found.items()]
-    parts = [render(["run", ""], rows), render(["fault", "times"], [[name, str(count)] for name, count in faults.items()])]
+    parts = [
+        render(["run", ""], rows),
+        render(["fault", "times"], [[name, str(count)] for name, count in faults.items()]),
+    ]
     broken = Counter(one.promise for one in violations)
     verdicts = [[name, f"BROKEN {broken[name]} times" if broken[name] else "kept"] for name in RULES]
     parts.append(render(["promise", ""], verdicts))
@@ -62,7 +69,9 @@ def table(made: Run, case: Case, violations: Sequence[Violation]) -> str:
     for one in violations:
         shown[one.promise] += 1
         if shown[one.promise] <= _SHOWN:
-            parts.append("\n".join([f"{one.promise}: {one.about} {one.text}", *("    " + line for line in one.excerpt)]))
+            parts.append(
+                "\n".join([f"{one.promise}: {one.about} {one.text}", *("    " + line for line in one.excerpt)])
+            )
     return "\n\n".join(parts)
 
 

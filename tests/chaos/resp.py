@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import hiredis
+
+_pack = cast(Callable[[tuple[str | bytes | int, ...]], bytes], hiredis.pack_command)
 
 
 class Refused(Exception):
@@ -43,7 +46,7 @@ class Wire:
             Refused: an error was the reply.
             OSError: the connection broke, or nothing came in time.
         """
-        self._writer.write(hiredis.pack_command(words))
+        self._writer.write(_pack(words))
         async with asyncio.timeout(self._patience + patience):
             while (reply := self._parser.gets()) is False:
                 data = await self._reader.read(65536)
@@ -64,7 +67,7 @@ async def primary_of(url: str) -> str:
         name, _, port = host.partition(":")
         try:
             reader, writer = await asyncio.open_connection(name, int(port))
-            writer.write(hiredis.pack_command(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", found["service"])))
+            writer.write(_pack(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", found["service"])))
             parser = hiredis.Reader()
             async with asyncio.timeout(1):
                 while (reply := parser.gets()) is False:

@@ -1,4 +1,4 @@
-"""The queue server of a run: Valkey with an append-only file, to be killed; with Sentinel also a replica and its guards."""
+"""The queue server of a run: Valkey with an append-only file, to be killed; where asked, a replica and sentinels."""
 
 from __future__ import annotations
 

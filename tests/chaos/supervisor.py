@@ -1,4 +1,4 @@
-"""Keeps programs running, as a kubelet would: what ended is started again, under a new name, until it is told to stop."""
+"""Keeps programs running, as a kubelet would: what ended is started again, under a new name."""
 
 from __future__ import annotations
 
@@ -95,12 +95,14 @@ class Kept:
 
     async def _keep(self) -> None:
         try:
-            while self._wanted:
+            while True:
                 self.generation += 1
                 if await self._run_once() == 0 and self._may_start.is_set():
                     return
                 await self._may_start.wait()
-                await asyncio.sleep(_PAUSE if self._wanted else 0)
+                if not self._wanted:
+                    return
+                await asyncio.sleep(_PAUSE)  # not the whole of a crash loop's back-off, and not none
         finally:
             self.done.set()
             self._started.set()

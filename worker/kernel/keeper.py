@@ -246,7 +246,7 @@ class Keeper:
             self._leave()
 
     def _leave(self) -> NoReturn:
-        """The supervisor is gone. The zygote removes what is written, but it may be gone as well: each its own, then."""
+        """The supervisor is gone. The zygote removes what was written; where it is gone too, each its own."""
         tree.end(tree.Usage())
         try:
             if scratch.empty("."):

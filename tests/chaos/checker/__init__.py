@@ -1,4 +1,4 @@
-"""Judges a history: pure functions of what was seen, one for each promise. Each is shown to fail by a test of its own."""
+"""Judges a history: pure functions of what was seen, one for each promise; tests show that each can fail."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tests.chaos.checker.case import Case, Rule
 
@@ -89,7 +89,7 @@ def letters_for_the_lost(case: Case) -> Found:
             yield name, f"{letters[name]} dead letters, {'lost' if name in lost else 'not lost'}"
 
 
-def _same(seen: dict[str, object], committed: dict[str, object]) -> bool:
+def _same(seen: Mapping[str, object], committed: Mapping[str, object]) -> bool:
     facts = ("outcome", "attempt", *(["stdout"] if "stdout" in committed else []))
     return all(seen[name] == committed[name] for name in facts)
 

@@ -9,7 +9,7 @@ from tests.chaos.checker.case import Case, Rule
 
 
 def order_is_kept(case: Case) -> Iterator[tuple[str, str]]:
-    """First entries only: an attempt that is handed back stands behind. What was not begun for a time has another place.
+    """First entries only: an attempt that is handed back stands behind, what has a `not_before` begins elsewhere.
 
     After a gap in what was seen of a lane, nothing that was admitted before it is compared with what comes after it.
     """

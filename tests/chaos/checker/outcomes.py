@@ -47,9 +47,10 @@ def as_the_program_says(case: Case) -> Found:
         if facts["outcome"] not in program.allowed and not (facts["outcome"] == "killed" and was_shot):
             yield name, f"{program.kind} ended as {facts['outcome']} ({facts['error']})"
         printed = facts.get("stdout")
-        if facts["outcome"] == "succeeded" and None not in (printed, program.prints):
-            if printed != summary(str(program.prints)):
-                yield name, f"it printed {printed!r} instead of {summary(str(program.prints))!r}"
+        if facts["outcome"] == "succeeded" and printed is not None and program.prints is not None:
+            expected = summary(program.prints)
+            if printed != expected:
+                yield name, f"it printed {printed!r} instead of {expected!r}"
 
 
 def runs_are_counted(case: Case) -> Found:

@@ -26,8 +26,8 @@ def recoveries(case: Case) -> Iterator[tuple[str, float, float]]:
     blows: dict[str, float] = {}
     for event in case.history.of("fault"):
         for name in event.facts.get("held", []):
-            result = case.committed.get(name)
-            if result and event.facts["struck"] < result[0].at:
+            results = case.committed.get(name, [])
+            if results and event.facts["struck"] < results[0].at:
                 blows[name] = max(blows.get(name, 0.0), event.facts["struck"])
     for name, struck in blows.items():
         result = case.committed[name][0]
@@ -35,7 +35,9 @@ def recoveries(case: Case) -> Iterator[tuple[str, float, float]]:
         if program is None or program.kind in ("poison", "is_cancelled_late"):
             continue
         seconds = result.at - struck - outages(case, struck, result.at)
-        pauses = sum(2.0 ** (attempt - _BACKOFF_FROM) for attempt in range(_BACKOFF_FROM, result.facts["attempt"] + 1))
+        pauses = sum(
+            float(2 ** (attempt - _BACKOFF_FROM)) for attempt in range(_BACKOFF_FROM, result.facts["attempt"] + 1)
+        )
         yield name, seconds, case.bounds.lease + case.bounds.recovery + _OWN_SECONDS + pauses
 
 

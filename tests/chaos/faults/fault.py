@@ -38,12 +38,11 @@ class Fault:
 
     Attributes:
         lock: faults that share one do not overlap.
-        outage: whether no work can go on meanwhile, so that bounds on time count from its end.
+        about: what it does, in a line.
     """
 
     name: str
     lock: str
-    outage: bool
     strike: Strike
     about: str
 
@@ -51,11 +50,11 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, lock: str, *, outage: bool = False) -> Callable[[Strike], Strike]:
+def fault(name: str, lock: str) -> Callable[[Strike], Strike]:
     """Register a fault under its name; what it does says its docstring."""
 
     def register(strike: Strike) -> Strike:
-        FAULTS[name] = Fault(name, lock, outage, strike, (strike.__doc__ or "").partition("\n")[0])
+        FAULTS[name] = Fault(name, lock, strike, (strike.__doc__ or "").partition("\n")[0])
         return strike
 
     return register

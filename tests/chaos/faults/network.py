@@ -1,4 +1,4 @@
-"""Faults of the network between some programs and the server: silence, and connections that break at the worst moment."""
+"""Faults of the network between some programs and the server: silence, and connections that break."""
 
 from __future__ import annotations
 

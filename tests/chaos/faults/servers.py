@@ -13,7 +13,7 @@ from tests.chaos.resp import primary_of
 _FAILOVER = 20.0
 
 
-@fault("server-kill", "server", outage=True)
+@fault("server-kill", "server")
 async def kill_server(cell: Cell, dice: Random) -> Harm:
     """SIGKILL of the server; after a while it starts again from its append-only file."""
     await cell.servers.primary.kill()
@@ -23,7 +23,7 @@ async def kill_server(cell: Cell, dice: Random) -> Harm:
     return Harm(f"away {away:.1f} s")
 
 
-@fault("failover", "server", outage=True)
+@fault("failover", "server")
 async def promote_replica(cell: Cell, dice: Random) -> Harm:
     """SIGKILL of the primary; its sentinels promote the replica, and it comes back as one."""
     before = await primary_of(cell.servers.url())
@@ -37,7 +37,7 @@ async def promote_replica(cell: Cell, dice: Random) -> Harm:
     return Harm(f"port {old.port} gave way")
 
 
-@fault("memory-full", "server", outage=True)
+@fault("memory-full", "server")
 async def fill_memory(cell: Cell, dice: Random) -> Harm:
     """The server is above its maxmemory: what adds is refused, what ends work is not."""
     seconds = dice.uniform(0.5, 2)
