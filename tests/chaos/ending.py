@@ -20,7 +20,7 @@ from worker.kernel.tree import descendants
 _PATIENCE = 20.0
 """Seconds that everything may take to come to rest: leases, the janitor, consumers of the dead."""
 _SPARE_DESCRIPTORS = 4
-_RECORD = ("state", "attempt", "generation", "outcome", "duplicate_of", "queued_at", "lane", "priority")
+_RECORD = ("state", "attempt", "generation", "outcome", "duplicate_of", "queued_at", "lane", "priority", "entry")
 
 
 class Ending:

@@ -53,11 +53,13 @@ async def _submit(
     client: Client, batch: list[Program], share: Share, telling: Telling, room: asyncio.Semaphore
 ) -> None:
     new = [program for program in batch if program.number not in share.accepted]
+    ids = dict(share.accepted)
     if new:
-        await insist(lambda: _send(client, new, telling))
-        for program in new:
-            telling.accepted(program, program.id)
-    await asyncio.gather(*(_see_to_its_end(client, program, telling, room) for program in batch))
+        handles = await insist(lambda: _send(client, new, telling))
+        for program, handle in zip(new, handles, strict=True):
+            ids[program.number] = handle.id  # the first one's, where its key was used before
+            telling.accepted(program, handle.id)
+    await asyncio.gather(*(_see_to_its_end(client, program, ids[program.number], telling, room) for program in batch))
 
 
 async def _send(client: Client, batch: list[Program], telling: Telling) -> list[Handle]:
@@ -67,19 +69,21 @@ async def _send(client: Client, batch: list[Program], telling: Telling) -> list[
     return await client.submit_many(requests)
 
 
-async def _see_to_its_end(client: Client, program: Program, telling: Telling, room: asyncio.Semaphore) -> None:
+async def _see_to_its_end(
+    client: Client, program: Program, evaluation_id: str, telling: Telling, room: asyncio.Semaphore
+) -> None:
     try:
         if program.times_sent > 1:
             await insist(lambda: _send(client, [program], telling))
             telling.accepted(program, program.id, again=True)
         if program.cancel_after is not None:
             await asyncio.sleep(program.cancel_after)
-            answer, more = await insist(Handle(client, program.id, streams=False).cancel)
+            answer, more = await insist(Handle(client, evaluation_id, streams=False).cancel)
             telling.cancelled(program, answer, more)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                result = await insist(lambda: client.wait(program.id))
-                telling.seen(program, program.id, result.id, result.outcome, result.attempt, result.stdout)
+                result = await insist(lambda: client.wait(evaluation_id))
+                telling.seen(program, evaluation_id, result.id, result.outcome, result.attempt, result.stdout)
     finally:
         room.release()
 

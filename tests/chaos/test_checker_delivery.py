@@ -47,7 +47,14 @@ class Story:
         return self.say("seen", name, **{**known, "outcome": outcome, "attempt": attempt, **facts})
 
     def record(self, name: str = NAME, **facts: Any) -> Story:
-        known = {"state": "done", "attempt": "1", "duplicate_of": None, "queued_at": "5", "priority": "2"}
+        known = {
+            "state": "done",
+            "attempt": "1",
+            "duplicate_of": None,
+            "queued_at": "5",
+            "priority": "2",
+            "entry": "1-1",
+        }
         return self.say("record", name, **{**known, **facts})
 
     def whole(self) -> Story:

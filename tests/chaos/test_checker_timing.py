@@ -74,18 +74,19 @@ def test_a_fault_that_no_probe_followed_is_named() -> None:
     assert WAKE in story.broken()
 
 
-def entering(*admitted: int) -> Story:
-    """Evaluations that enter a lane in this order, admitted at these times."""
+def entering(*asked: int, admitted: int = 10) -> Story:
+    """Evaluations that asked at these times, were admitted at one, and entered a lane in this order from 20 ms on."""
     story = Story()
-    for number, queued_at in enumerate(admitted):
+    for number, at in enumerate(asked):
         name = f"default/{number}"
         story.program(number, str(number)).sent(name, number).started(name)
-        story.say("entered", name, lane="warm.python", entry=f"{number}-0", attempt=1)
-        story.committed(name).seen(name, program=number).record(name, queued_at=str(queued_at))
+        story.say("entered", name, lane="warm.python", entry=f"{20 + number}-0", attempt=1)
+        story.committed(name).seen(name, program=number)
+        story.record(name, entry=f"{at}-0", queued_at=str(admitted))
     return story
 
 
-def test_evaluations_enter_in_the_order_of_their_admission() -> None:
+def test_who_waits_enters_in_the_order_of_asking() -> None:
     assert entering(1, 2, 2, 3).broken() == {}
 
 
@@ -93,19 +94,22 @@ def test_one_that_overtook_is_named() -> None:
     assert ORDER in entering(1, 3, 2).broken()
 
 
+def test_one_that_was_admitted_later_was_not_overtaken() -> None:
+    """Another dispatcher had it."""
+    assert entering(1, 3, 2, admitted=22).broken() == {}
+
+
 def test_an_attempt_that_was_handed_back_stands_behind() -> None:
     story = entering(1, 2)
 
-    assert story.say("entered", "default/0", lane="warm.python", entry="9-0", attempt=2).broken() == {}
+    assert story.say("entered", "default/0", lane="warm.python", entry="29-0", attempt=2).broken() == {}
 
 
 def test_what_went_unseen_is_not_compared() -> None:
-    """The first entry of one may have passed while the server was away; then its second is seen as its first."""
+    """Its first entry may have passed while the server was away; then its second is seen as its first."""
     story = entering(1, 3, 2)
-    entered = [event for event in story.events if event.kind == "entered"]
-    story.say("gap", "", at=entered[1].at + 0.001, lane="warm.python")
-    late = [event for event in story.events if event.kind == "tried"][2]
-    assert late.at > entered[1].at
+    (tried,) = [event for event in story.events if event.kind == "tried" and event.name == "default/2"]
+    story.say("gap", "", at=tried.at + 0.001, lane="warm.python")
 
     assert story.broken() == {}
 

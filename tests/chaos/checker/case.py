@@ -46,7 +46,7 @@ class Case:
         """The program of each evaluation that was tried or accepted, by its name."""
         found = {named(one.tenant, one.id): one for one in self.programs.values() if one.id}
         for event in self.history.of("accepted"):
-            found[event.name] = self.programs[event.facts["program"]]
+            found.setdefault(event.name, self.programs[event.facts["program"]])
         return found
 
     @cached_property
