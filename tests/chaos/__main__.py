@@ -54,11 +54,12 @@ def main() -> int:
     case = Case(made.history, made.programs)
     violations = check(case)
     print(as_json(made, case, violations) if options.json else table(made, case, violations))
-    if violations or options.keep:
+    broken = [one for one in violations if not one.undone]
+    if broken or options.keep:
         print(f"chaos: the history is in {folder}", file=sys.stderr)
     else:
         shutil.rmtree(folder)
-    return 1 if violations else 0
+    return 1 if broken else 0
 
 
 def _options() -> argparse.Namespace:

@@ -30,6 +30,8 @@ LEASE: Final = 2.0
 JANITOR: Final = 0.5
 SLOTS: Final = 2
 CREDIT: Final = 24
+QUOTAS: Final = {"alpha": ", backlog: 40", "beta": ", concurrency: 6"}
+"""In the policy: one tenant is refused now and then and has to come again, one is held back before its lane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Cell:
         await self.servers.start()
         await self.proxy.start()
         policy = self.folder / "policy.yaml"
-        trusted = "".join(f"  {name}: {{trusted: true}}\n" for name in TRUSTED)
+        trusted = "".join(f"  {name}: {{trusted: true{QUOTAS.get(name, '')}}}\n" for name in TRUSTED)
         policy.write_text(f"tenants:\n{trusted}  {UNTRUSTED}: {{trusted: false}}\ncredits: {{{WARM}: {CREDIT}}}\n")
         self.environ = self._environ(self.servers.url())
         self.settings: Settings = load(self.environ)

@@ -80,7 +80,7 @@ class Ending:
                     found.append(f"{stream} has lag {facts[b'lag']}, pending {facts[b'pending']}")
             found += await self._strange_consumers(stream, group)
         found += [f"{key} is without a TTL" for key in await self._immortal()]
-        for key in [*self._keys.line(WARM), *self._keys.line(JOB), self._keys.ages()]:
+        for key in {*self._keys.line(WARM), *self._keys.line(JOB), self._keys.ages()} - {self._keys.quotas()}:
             if await self._redis.call("EXISTS", key):
                 found.append(f"{key} is still there")
         return found

@@ -5,7 +5,8 @@ Times are seconds of CLOCK_MONOTONIC, which all processes of a machine share and
 | kind | said by | facts |
 | --- | --- | --- |
 | tried | producer, before it sends | program, not_before (s since the epoch) |
-| accepted | producer, its XADD was answered | program |
+| accepted | producer, its XADD was answered | program, again (on purpose), replicated (WAIT said so) |
+| vanished | producer: what was accepted is not known any more | program |
 | started | the evaluated code itself | pid, wall (s since the epoch) |
 | committed | observer of the results stream | outcome, attempt, worker, stdout, finished_at |
 | seen | producer, its wait returned | program, of (the id whose result it is), outcome, attempt, stdout |

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from executor.errors import ExecutorError
 from executor.settings import load
@@ -25,8 +25,12 @@ from tests.chaos.gate import Gate
 from tests.chaos.history import Log, named
 from tests.chaos.programs import Program, programs
 
+T = TypeVar("T")
+
 WINDOW = 90
 """Evaluations that one producer has under way."""
+LOOK_AGAIN = 8.0
+"""Seconds without a result after which a caller whose server may fail over asks whether its request is known."""
 PATIENCE = 100.0
 """Seconds after which a wait is given up, and the run has failed."""
 
@@ -40,12 +44,14 @@ class Share:
         accepted: id of each that is known to be accepted, by number.
         seen: numbers of those whose result is known.
         gate: says how far it may go.
+        guarded: whether a replica may take over, so that what was accepted can vanish.
     """
 
     todo: list[Program]
     accepted: dict[int, str]
     seen: set[int]
     gate: Gate
+    guarded: bool
 
 
 def share_of(known: Mapping[str, Any], number: int, log: Path) -> Share:
@@ -63,7 +69,7 @@ def share_of(known: Mapping[str, Any], number: int, log: Path) -> Share:
             accepted[facts["program"]] = name.partition("/")[2]
         elif kind == "seen":
             seen.add(facts["program"])
-    return Share(mine, accepted, seen, Gate(Path(known["gate"])))
+    return Share(mine, accepted, seen, Gate(Path(known["gate"])), known["guarded"])
 
 
 def producer_of(program: Program, clients: int, plain: int) -> int:
@@ -103,10 +109,14 @@ class Telling:
         name = named(program.tenant, program.id or f"number-{program.number}")
         self._log.say("tried", name, program=program.number, not_before=values.get("not_before"))
 
-    def accepted(self, program: Program, evaluation_id: str, *, again: bool = False) -> None:
-        """The server has answered."""
-        extra = {"again": True} if again else {}
-        self._log.say("accepted", named(program.tenant, evaluation_id), program=program.number, **extra)
+    def accepted(self, program: Program, evaluation_id: str, **facts: Any) -> None:
+        """The server has answered. `again`: a second time on purpose; `replicated`: a replica has it too."""
+        told = {name: value for name, value in facts.items() if value}
+        self._log.say("accepted", named(program.tenant, evaluation_id), program=program.number, **told)
+
+    def vanished(self, program: Program, evaluation_id: str) -> None:
+        """It was accepted and is not known any more; it is sent again."""
+        self._log.say("vanished", named(program.tenant, evaluation_id), program=program.number)
 
     def seen(self, program: Program, evaluation_id: str, of: str, outcome: str, attempt: int, stdout: str) -> None:
         """The wait has returned the result of an evaluation: its own, or the first one's of its key."""
@@ -118,7 +128,7 @@ class Telling:
         self._log.say("cancel", named(program.tenant, program.id), answer=answer, more=more)
 
 
-async def insist(call: Callable[[], Awaitable[Any]]) -> Any:
+async def insist(call: Callable[[], Awaitable[T]]) -> T:
     """Repeat until the server answers."""
     while True:
         try:

@@ -6,16 +6,19 @@ import asyncio
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 from executor.client import Client, Handle
 from executor.keys import Keys
+from executor.result import EvaluationResult
 from executor.settings import Settings
-from tests.chaos.producer import PATIENCE, WINDOW, Share, Telling, insist, request_of
+from tests.chaos.producer import LOOK_AGAIN, PATIENCE, WINDOW, Share, Telling, insist, request_of
 from tests.chaos.programs import Program, plain_fields
 from tests.chaos.resp import Refused, Wire, primary_of
 
 _BATCHES = (1, 1, 2, 5, 20)
 _POLL = 0.2
+_WAIT_MS = 500
 
 
 async def with_client(share: Share, telling: Telling, settings: Settings) -> None:
@@ -59,7 +62,8 @@ async def _submit(
         for program, handle in zip(new, handles, strict=True):
             ids[program.number] = handle.id  # the first one's, where its key was used before
             telling.accepted(program, handle.id)
-    await asyncio.gather(*(_see_to_its_end(client, program, ids[program.number], telling, room) for program in batch))
+    ends = (_see_to_its_end(client, one, ids[one.number], telling, room, guarded=share.guarded) for one in batch)
+    await asyncio.gather(*ends)
 
 
 async def _send(client: Client, batch: list[Program], telling: Telling) -> list[Handle]:
@@ -70,7 +74,7 @@ async def _send(client: Client, batch: list[Program], telling: Telling) -> list[
 
 
 async def _see_to_its_end(
-    client: Client, program: Program, evaluation_id: str, telling: Telling, room: asyncio.Semaphore
+    client: Client, program: Program, evaluation_id: str, telling: Telling, room: asyncio.Semaphore, *, guarded: bool
 ) -> None:
     try:
         if program.times_sent > 1:
@@ -82,10 +86,25 @@ async def _see_to_its_end(
             telling.cancelled(program, answer, more)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                result = await insist(lambda: client.wait(evaluation_id))
+                result = await _result_of(client, program, evaluation_id, telling, guarded=guarded)
                 telling.seen(program, evaluation_id, result.id, result.outcome, result.attempt, result.stdout)
     finally:
         room.release()
+
+
+async def _result_of(
+    client: Client, program: Program, evaluation_id: str, telling: Telling, *, guarded: bool
+) -> EvaluationResult:
+    """Wait; where the server may fail over, ask now and then whether it still knows the request, or send it again."""
+    while True:
+        try:
+            return await insist(partial(client.wait, evaluation_id, LOOK_AGAIN if guarded else None))
+        except TimeoutError:
+            if not await insist(partial(client.state, evaluation_id)):
+                telling.vanished(program, evaluation_id)
+                (handle,) = await insist(lambda: _send(client, [program], telling))
+                evaluation_id = handle.id
+                telling.accepted(program, evaluation_id)
 
 
 async def with_wire(share: Share, telling: Telling, settings: Settings) -> None:
@@ -109,33 +128,48 @@ async def _work(queue: list[Program], share: Share, telling: Telling, settings: 
                     try:
                         async with Wire(await primary_of(settings.server.url), settings.server.reply_timeout) as wire:
                             if not evaluation_id:
-                                evaluation_id = await _add(wire, program, values, telling, keys)
-                            await _look(wire, program, evaluation_id, telling, keys)
-                            break
+                                evaluation_id = await _add(wire, program, values, telling, keys, share)
+                            if await _look(wire, program, evaluation_id, telling, keys, share):
+                                break
+                            evaluation_id = ""
                     except (OSError, Refused):  # a timeout of the wire is an OSError too
                         await asyncio.sleep(random.uniform(0.05, 0.5))
 
 
-async def _add(wire: Wire, program: Program, values: dict[str, object], telling: Telling, keys: Keys) -> str:
+async def _add(
+    wire: Wire, program: Program, values: dict[str, object], telling: Telling, keys: Keys, share: Share
+) -> str:
+    """XADD; where there is a replica, accepted means that WAIT says that it has it, if it is there."""
     evaluation_id = program.id
     for again in range(program.times_sent):
         telling.tried(program, values)
         entry: bytes = await wire.call("XADD", keys.requests(program.tenant), "*", *plain_fields(values))
         evaluation_id = program.id or entry.decode()
-        telling.accepted(program, evaluation_id, again=bool(again))
+        replicated = share.guarded and await wire.call("WAIT", 1, _WAIT_MS) > 0
+        telling.accepted(program, evaluation_id, again=bool(again), replicated=replicated)
     return evaluation_id
 
 
-async def _look(wire: Wire, program: Program, evaluation_id: str, telling: Telling, keys: Keys) -> None:
-    """HGETALL of the result until it is there; of the first use's, if its key was used before."""
-    looked = evaluation_id
+async def _look(wire: Wire, program: Program, evaluation_id: str, telling: Telling, keys: Keys, share: Share) -> bool:
+    """HGETALL of the result until it is there; of the first use's, if its key was used before.
+
+    Returns:
+        False when the server does not know of the request any more.
+    """
+    looked, looks = evaluation_id, 0
     while True:
         flat = await wire.call("HGETALL", keys.result(program.tenant, looked))
         if flat:
             facts = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
             told = facts["outcome"], int(facts.get("attempt", 0)), facts.get("stdout", "")
             telling.seen(program, evaluation_id, looked, *told)
-            return
+            return True
+        looks += 1
+        if share.guarded and looks * _POLL > LOOK_AGAIN:
+            if not await wire.call("EXISTS", keys.record(program.tenant, evaluation_id)):
+                telling.vanished(program, evaluation_id)
+                return False
+            looks = 0
         first = await wire.call("HGET", keys.record(program.tenant, evaluation_id), "duplicate_of")
         looked = first.decode() if first else evaluation_id
         await asyncio.sleep(_POLL)

@@ -45,12 +45,20 @@ def figures(made: Run, case: Case) -> dict[str, Any]:
     }
 
 
+def undone(case: Case, violations: Sequence[Violation]) -> dict[str, int]:
+    """What failovers undid: requests that vanished and were sent again, and promises that did not hold."""
+    found = Counter(one.promise for one in violations if one.undone)
+    return {"accepted and vanished": len(case.history.of("vanished")), **found} if case.windows else {}
+
+
 def as_json(made: Run, case: Case, violations: Sequence[Violation]) -> str:
     """Everything, for programs."""
     broken = [
-        {"promise": one.promise, "about": one.about, "text": one.text, "excerpt": one.excerpt} for one in violations
+        {"promise": one.promise, "about": one.about, "text": one.text, "excerpt": one.excerpt}
+        for one in violations
+        if not one.undone
     ]
-    return json.dumps({**figures(made, case), "violations": broken})
+    return json.dumps({**figures(made, case), "violations": broken, "undone by a failover": undone(case, violations)})
 
 
 def table(made: Run, case: Case, violations: Sequence[Violation]) -> str:
@@ -62,11 +70,14 @@ def table(made: Run, case: Case, violations: Sequence[Violation]) -> str:
         render(["run", ""], rows),
         render(["fault", "times"], [[name, str(count)] for name, count in faults.items()]),
     ]
-    broken = Counter(one.promise for one in violations)
+    broken = Counter(one.promise for one in violations if not one.undone)
     verdicts = [[name, f"BROKEN {broken[name]} times" if broken[name] else "kept"] for name in RULES]
     parts.append(render(["promise", ""], verdicts))
+    if case.windows:
+        lost = [[name, str(count)] for name, count in undone(case, violations).items()]
+        parts.append(render(["within a failover's window, no promise", "times"], lost))
     shown: Counter[str] = Counter()
-    for one in violations:
+    for one in (one for one in violations if not one.undone):
         shown[one.promise] += 1
         if shown[one.promise] <= _SHOWN:
             parts.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chaos.checker import baseline, delivery, order, outcomes, timing
 from tests.chaos.checker.case import Case, Rule, Violation
 
-__all__ = ["RULES", "Case", "Rule", "Violation", "check"]
+__all__ = ["RULES", "UNDONE_BY_A_FAILOVER", "Case", "Rule", "Violation", "check"]
 
 RULES: dict[str, Rule] = {
     **delivery.RULES,
@@ -17,10 +17,28 @@ RULES: dict[str, Rule] = {
 """Every promise by its name, in the order of the report."""
 
 
+UNDONE_BY_A_FAILOVER = frozenset({*delivery.RULES, *outcomes.RULES, *order.RULES}) - {
+    "every accepted evaluation has a result",
+    "every wait returns",
+    "nothing vanishes but in a failover",
+    "results are the program's own",
+}
+"""Promises that a failover may break for what was written within its window; such breaks are told apart, and counted.
+
+In the end even these evaluations have a result, their callers have seen one, and it is the program's own.
+"""
+
+
 def check(case: Case) -> list[Violation]:
     """Everything that a run broke."""
     return [
-        Violation(promise, about, text, tuple(case.history.excerpt(about)) if about else ())
+        Violation(
+            promise,
+            about,
+            text,
+            tuple(case.history.excerpt(about)) if about else (),
+            undone=promise in UNDONE_BY_A_FAILOVER and about in case.in_doubt,
+        )
         for promise, rule in RULES.items()
         for about, text in rule(case)
     ]

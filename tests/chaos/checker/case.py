@@ -19,12 +19,14 @@ class Bounds:
         recovery: on top of the lease, until held work has its result.
         unknown_lag: longest time that the lag of a lane may be unknown.
         wake: from a fault's end to the result of an evaluation that starts from zero.
+        unreplicated: age of the oldest acknowledged write that the replica does not have when the primary dies.
     """
 
     lease: float = 2.0
     recovery: float = 5.0
     unknown_lag: float = 3.0
     wake: float = 15.0
+    unreplicated: float = 1.0
 
 
 class Case:
@@ -69,6 +71,18 @@ class Case:
         """When each was first sent, by name."""
         return {name: events[0].at for name, events in self.history.by_name("tried").items()}
 
+    @cached_property
+    def windows(self) -> list[tuple[float, float]]:
+        """Times whose writes a failover may have undone: no replica had them yet, or their primary was gone."""
+        failovers = [event for event in self.history.of("fault") if event.facts["fault"] == "failover"]
+        return [(event.facts["began"] - self.bounds.unreplicated, event.facts["ended"]) for event in failovers]
+
+    @cached_property
+    def in_doubt(self) -> set[str]:
+        """Evaluations of which anything was said within a failover's window."""
+        spoken = (event for event in self.history.events if event.name and event.kind != "record")
+        return {event.name for event in spoken if any(begin <= event.at <= end for begin, end in self.windows)}
+
     def meant(self, name: str) -> str:
         """The evaluation that a request stands for: itself, or the first one of its key."""
         record = self.records.get(name)
@@ -84,12 +98,14 @@ class Violation:
         promise: name of the rule.
         about: name of the evaluation; empty when it is about none.
         excerpt: of the history, readable.
+        undone: whether a failover may have undone what was promised: asynchronous replication promises less.
     """
 
     promise: str
     about: str
     text: str
     excerpt: tuple[str, ...] = ()
+    undone: bool = False
 
 
 Rule = Callable[[Case], Iterator[tuple[str, str]]]
