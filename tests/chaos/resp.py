@@ -78,3 +78,13 @@ async def primary_of(url: str) -> str:
         if reply and not isinstance(reply, hiredis.ReplyError):
             return f"redis://:{found['password']}@{reply[0].decode()}:{reply[1].decode()}"
     raise ConnectionError("no sentinel names a primary")
+
+
+async def has_replica(url: str) -> bool:
+    """Whether the primary at an address has a replica that follows it."""
+    try:
+        async with Wire(await primary_of(url), 1) as wire:
+            told = await wire.call("INFO", "replication")
+    except (OSError, Refused):
+        return False
+    return b"state=online" in told

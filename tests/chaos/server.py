@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from cli.embedded import binary
+from tests.chaos.resp import has_replica
 from tests.chaos.supervisor import die_with_parent
 
 _START = 20.0
@@ -130,6 +131,13 @@ class Servers:
                 sentinel = Server(self._folder / f"sentinel-{number}", self._sentinel_lines(), sentinel=True)
                 self._sentinels.append(sentinel)
                 await sentinel.start()
+            await self.replicated()
+
+    async def replicated(self) -> None:
+        """Wait until the primary has a replica again that follows it."""
+        async with asyncio.timeout(_START):
+            while not await has_replica(self.url()):
+                await asyncio.sleep(0.05)  # it tells nobody here
 
     @property
     def address(self) -> tuple[str, int]:

@@ -34,6 +34,7 @@ async def promote_replica(cell: Cell, dice: Random) -> Harm:
             await asyncio.sleep(0.05)  # a sentinel's word has no event here
     await asyncio.sleep(dice.uniform(0.5, 1.5))  # the new primary shall have work that the old one does not know of
     await old.start()
+    await cell.servers.replicated()
     return Harm(f"port {old.port} gave way")
 
 
