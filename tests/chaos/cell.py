@@ -103,7 +103,7 @@ class Cell:
         self.environ = self._environ(self.servers.url())
         self.settings: Settings = load(self.environ)
         self.looking = self.channel("looking")
-        self.extras = Extras(self.looking, self.settings, self.log, self.started)
+        self.extras = Extras(self.looking, self.settings, self.log, self.started, guarded=self.shape.guarded)
         for number in range(self.shape.dispatchers):
             self.add_dispatcher(clock=number == 1)
         for number in range(self.shape.workers):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from executor.errors import ExecutorError
 from executor.keys import Keys
 from executor.settings import Settings
 from executor.streams.channel import Channel
-from tests.chaos.history import Log, named
-from tests.chaos.producer import PATIENCE, Telling, request_of
+from tests.chaos.history import Log, named, now
+from tests.chaos.producer import LOOK_AGAIN, PATIENCE, Telling, request_of
 from tests.chaos.programs import ATTEMPTS, Program, announced, plain_fields
 
+_POLL = 0.05
 FIRST = 1_000_000
 """Number of the first program of the driver's own."""
 
@@ -25,8 +28,9 @@ class Extras:
         programs: what was submitted here.
     """
 
-    def __init__(self, redis: Channel, settings: Settings, log: Log, started: Path) -> None:
+    def __init__(self, redis: Channel, settings: Settings, log: Log, started: Path, *, guarded: bool) -> None:
         self._redis = redis
+        self._guarded = guarded
         self._keys = Keys(settings.server.prefix)
         self._telling = Telling(log)
         self._started = str(started)
@@ -49,14 +53,10 @@ class Extras:
         program = announced(made, self._started)
         self.programs.append(program)
         values = request_of(program)
-        words = plain_fields(values)
         try:
             async with asyncio.timeout(PATIENCE):
-                self._telling.tried(program, values)
-                await self._insist("XADD", self._keys.requests(program.tenant), "*", *words)
-                self._telling.accepted(program, program.id)
-                while not (flat := await self._insist("HGETALL", self._keys.result(program.tenant, program.id))):
-                    await asyncio.sleep(0.05)
+                while not (flat := await self._result_of(program, values)):
+                    self._telling.vanished(program, program.id)
         except TimeoutError:
             return named(program.tenant, program.id)
         facts = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
@@ -64,11 +64,23 @@ class Extras:
         self._telling.seen(program, program.id, program.id, *told)
         return named(program.tenant, program.id)
 
-    async def _insist(self, *words: str) -> list[bytes]:
+    async def _result_of(self, program: Program, values: Mapping[str, Any]) -> list[bytes]:
+        """Send it and wait for its result; [] when the server does not know of it any more."""
+        self._telling.tried(program, values)
+        await self._insist("XADD", self._keys.requests(program.tenant), "*", *plain_fields(values))
+        self._telling.accepted(program, program.id)
+        looked = now()
+        while not (flat := await self._insist("HGETALL", self._keys.result(program.tenant, program.id))):
+            if self._guarded and now() - looked > LOOK_AGAIN:
+                looked = now()
+                if not await self._insist("EXISTS", self._keys.record(program.tenant, program.id)):
+                    return []
+            await asyncio.sleep(_POLL)
+        return flat
+
+    async def _insist(self, *words: str) -> Any:
         while True:
             try:
-                found: list[bytes] = await self._redis.call(*words)
+                return await self._redis.call(*words)
             except ExecutorError:
-                await asyncio.sleep(0.05)
-            else:
-                return found
+                await asyncio.sleep(_POLL)

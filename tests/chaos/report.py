@@ -48,7 +48,21 @@ def figures(made: Run, case: Case) -> dict[str, Any]:
 def undone(case: Case, violations: Sequence[Violation]) -> dict[str, int]:
     """What failovers undid: requests that vanished and were sent again, and promises that did not hold."""
     found = Counter(one.promise for one in violations if one.undone)
-    return {"accepted and vanished": len(case.history.of("vanished")), **found} if case.windows else {}
+    vanished = case.history.of("vanished")
+    return (
+        {"accepted and vanished": len(vanished), "oldest of them, ms": _oldest(case), **found} if case.windows else {}
+    )
+
+
+def _oldest(case: Case) -> int:
+    """How long before its failover the oldest request that vanished was accepted, ms: the loss window that was seen."""
+    accepted = case.history.by_name("accepted")
+    begins = [one.facts["began"] for one in case.history.of("fault") if one.facts["fault"] == "failover"]
+    ages = [0.0]
+    for event in case.history.of("vanished"):
+        last = max(one.at for one in accepted[event.name] if one.at < event.at)
+        ages += [min(begin - last for begin in begins if begin > last)] if last < begins[-1] else []
+    return round(max(ages) * 1000)
 
 
 def as_json(made: Run, case: Case, violations: Sequence[Violation]) -> str:

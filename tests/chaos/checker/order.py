@@ -37,10 +37,11 @@ def order_is_kept(case: Case) -> Iterator[tuple[str, str]]:
 def _passages(case: Case) -> dict[Any, list[Passage]]:
     """First entries by lane, tenant and priority: an attempt that is handed back stands behind.
 
-    What has a `not_before` is left out, and what may have entered for the first time while nobody looked.
+    What has a `not_before` is left out, what may have entered for the first time while nobody looked, and what a
+    failover may have undone: it has asked, and entered, more than once.
     """
     found: dict[Any, list[Passage]] = {}
-    passed: set[str] = set()
+    passed = set(case.in_doubt)
     for event in case.history.events:
         if event.kind == "gap":
             passed |= {name for name in case.records if case.first_tried.get(name, 0.0) <= event.at}
