@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run check test e2e bench lock image clean
+.PHONY: help install run check test chaos e2e bench lock image clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ check: install ## Lint, types, import contracts, spelling
 
 test: install ## All tests, on a real server
 	$(BIN)/pytest -n 2 -p no:randomly
+
+chaos: install ## 20,000 evaluations under every fault, each promise checked; SEED=n replays a run
+	@dpkg -s libfaketime >/dev/null 2>&1 || { command -v apt-get >/dev/null && apt-get install -qq -y libfaketime; } || true
+	@$(BIN)/python -m tests.chaos --evaluations 20000 $(if $(SEED),--seed $(SEED))
 
 e2e: install ## Scenarios on a real cluster: KUBECONFIG's, or one of its own from package registries
 	@e2e/run

@@ -76,7 +76,8 @@ class Extras:
                 if not await self._insist("EXISTS", self._keys.record(program.tenant, program.id)):
                     return []
             await asyncio.sleep(_POLL)
-        return flat
+        found: list[bytes] = flat
+        return found
 
     async def _insist(self, *words: str) -> Any:
         while True:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-EVERY = 330
+EVERY = 220
 """Results between two faults, about."""
 
 
