@@ -59,6 +59,11 @@ class Shape:
     autoscaler: bool = True
     previous: str = "HEAD~1"
 
+    @property
+    def forgetful(self) -> tuple[str, ...]:
+        """Faults after which the server may not know what it had acknowledged last."""
+        return (*(["failover"] if self.guarded else []), *(["server-kill"] if self.fsync != "always" else []))
+
 
 @dataclass
 class Cell:
@@ -103,7 +108,7 @@ class Cell:
         self.environ = self._environ(self.servers.url())
         self.settings: Settings = load(self.environ)
         self.looking = self.channel("looking")
-        self.extras = Extras(self.looking, self.settings, self.log, self.started, guarded=self.shape.guarded)
+        self.extras = Extras(self.looking, self.settings, self.log, self.started, forgetful=bool(self.shape.forgetful))
         for number in range(self.shape.dispatchers):
             self.add_dispatcher(clock=number == 1)
         for number in range(self.shape.workers):

@@ -83,7 +83,16 @@ async def run(
 def _known(shape: Shape, cell: Cell, folder: Path) -> Path:
     """What producers have to know of the run."""
     path = folder / "known.json"
-    path.write_text(json.dumps({**asdict(shape), "started": str(cell.started), "gate": str(folder / "gate")}))
+    path.write_text(
+        json.dumps(
+            {
+                **asdict(shape),
+                "started": str(cell.started),
+                "gate": str(folder / "gate"),
+                "forgetful": bool(shape.forgetful),
+            }
+        )
+    )
     return path
 
 
@@ -167,6 +176,7 @@ class _Strikes:
         fault = FAULTS[step.fault]
         facts: dict[str, Any] = {"number": step.number, "fault": fault.name, "began": began, "ended": ended}
         facts |= {"held": harm.held, "struck": harm.struck or began, "pids": harm.pids, "detail": harm.detail}
+        facts["undoes"] = fault.name in self._cell.shape.forgetful
         self._cell.log.say("fault", **facts)
         self._say(f"{self._observer.committed:>7} results  fault {step.number:>3} {fault.name:<17} {harm.detail}")
         if self._cell.shape.autoscaler:

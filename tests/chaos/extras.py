@@ -28,9 +28,9 @@ class Extras:
         programs: what was submitted here.
     """
 
-    def __init__(self, redis: Channel, settings: Settings, log: Log, started: Path, *, guarded: bool) -> None:
+    def __init__(self, redis: Channel, settings: Settings, log: Log, started: Path, *, forgetful: bool) -> None:
         self._redis = redis
-        self._guarded = guarded
+        self._forgetful = forgetful
         self._keys = Keys(settings.server.prefix)
         self._telling = Telling(log)
         self._started = str(started)
@@ -71,7 +71,7 @@ class Extras:
         self._telling.accepted(program, program.id)
         looked = now()
         while not (flat := await self._insist("HGETALL", self._keys.result(program.tenant, program.id))):
-            if self._guarded and now() - looked > LOOK_AGAIN:
+            if self._forgetful and now() - looked > LOOK_AGAIN:
                 looked = now()
                 if not await self._insist("EXISTS", self._keys.record(program.tenant, program.id)):
                     return []

@@ -15,7 +15,7 @@ Times are seconds of CLOCK_MONOTONIC, which all processes of a machine share and
 | entered | observer of the lanes | lane, entry, attempt |
 | gap | observer of the lanes: entries may have gone unseen | lane |
 | nil | observer: the lag of a lane was unknown | lane, began, ended |
-| fault | driver | number, fault, began, ended, struck, held (names), pids, detail |
+| fault | driver | number, fault, began, ended, struck, held (names), pids, undoes, detail |
 | probe | driver: one evaluation from zero after a fault | number, began, ended |
 | record, reply, letter, left | driver, at the end | what the server and the machine still hold |
 """

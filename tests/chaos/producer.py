@@ -30,7 +30,7 @@ T = TypeVar("T")
 WINDOW = 90
 """Evaluations that one producer has under way."""
 LOOK_AGAIN = 8.0
-"""Seconds without a result after which a caller whose server may fail over asks whether its request is known."""
+"""Seconds without a result after which a caller whose server may forget asks whether its request is known."""
 PATIENCE = 100.0
 """Seconds after which a wait is given up, and the run has failed."""
 
@@ -44,7 +44,8 @@ class Share:
         accepted: id of each that is known to be accepted, by number.
         seen: numbers of those whose result is known.
         gate: says how far it may go.
-        guarded: whether a replica may take over, so that what was accepted can vanish.
+        guarded: whether there is a replica.
+        forgetful: whether what was accepted can vanish: a replica takes over, or a crash costs the last second.
     """
 
     todo: list[Program]
@@ -52,6 +53,7 @@ class Share:
     seen: set[int]
     gate: Gate
     guarded: bool
+    forgetful: bool
 
 
 def share_of(known: Mapping[str, Any], number: int, log: Path) -> Share:
@@ -69,7 +71,7 @@ def share_of(known: Mapping[str, Any], number: int, log: Path) -> Share:
             accepted[facts["program"]] = name.partition("/")[2]
         elif kind == "seen":
             seen.add(facts["program"])
-    return Share(mine, accepted, seen, Gate(Path(known["gate"])), known["guarded"])
+    return Share(mine, accepted, seen, Gate(Path(known["gate"])), known["guarded"], known["forgetful"])
 
 
 def producer_of(program: Program, clients: int, plain: int) -> int:

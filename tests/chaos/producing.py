@@ -62,7 +62,7 @@ async def _submit(
         for program, handle in zip(new, handles, strict=True):
             ids[program.number] = handle.id  # the first one's, where its key was used before
             telling.accepted(program, handle.id)
-    ends = (_see_to_its_end(client, one, ids[one.number], telling, room, guarded=share.guarded) for one in batch)
+    ends = (_see_to_its_end(client, one, ids[one.number], telling, room, forgetful=share.forgetful) for one in batch)
     await asyncio.gather(*ends)
 
 
@@ -74,7 +74,7 @@ async def _send(client: Client, batch: list[Program], telling: Telling) -> list[
 
 
 async def _see_to_its_end(
-    client: Client, program: Program, evaluation_id: str, telling: Telling, room: asyncio.Semaphore, *, guarded: bool
+    client: Client, program: Program, evaluation_id: str, telling: Telling, room: asyncio.Semaphore, *, forgetful: bool
 ) -> None:
     try:
         if program.times_sent > 1:
@@ -86,19 +86,19 @@ async def _see_to_its_end(
             telling.cancelled(program, answer, more)
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                result = await _result_of(client, program, evaluation_id, telling, guarded=guarded)
+                result = await _result_of(client, program, evaluation_id, telling, forgetful=forgetful)
                 telling.seen(program, evaluation_id, result.id, result.outcome, result.attempt, result.stdout)
     finally:
         room.release()
 
 
 async def _result_of(
-    client: Client, program: Program, evaluation_id: str, telling: Telling, *, guarded: bool
+    client: Client, program: Program, evaluation_id: str, telling: Telling, *, forgetful: bool
 ) -> EvaluationResult:
-    """Wait; where the server may fail over, ask now and then whether it still knows the request, or send it again."""
+    """Wait; where the server may forget, ask now and then whether it still knows the request, or send it again."""
     while True:
         try:
-            return await insist(partial(client.wait, evaluation_id, LOOK_AGAIN if guarded else None))
+            return await insist(partial(client.wait, evaluation_id, LOOK_AGAIN if forgetful else None))
         except TimeoutError:
             if not await insist(partial(client.state, evaluation_id)):
                 telling.vanished(program, evaluation_id)
@@ -165,7 +165,7 @@ async def _look(wire: Wire, program: Program, evaluation_id: str, telling: Telli
             telling.seen(program, evaluation_id, looked, *told)
             return True
         looks += 1
-        if share.guarded and looks * _POLL > LOOK_AGAIN:
+        if share.forgetful and looks * _POLL > LOOK_AGAIN:
             if not await wire.call("EXISTS", keys.record(program.tenant, evaluation_id)):
                 telling.vanished(program, evaluation_id)
                 return False

@@ -46,7 +46,7 @@ def figures(made: Run, case: Case) -> dict[str, Any]:
 
 
 def undone(case: Case, violations: Sequence[Violation]) -> dict[str, int]:
-    """What failovers undid: requests that vanished and were sent again, and promises that did not hold."""
+    """What was lost in windows: requests that vanished and were sent again, and promises that did not hold."""
     found = Counter(one.promise for one in violations if one.undone)
     vanished = case.history.of("vanished")
     return (
@@ -55,9 +55,9 @@ def undone(case: Case, violations: Sequence[Violation]) -> dict[str, int]:
 
 
 def _oldest(case: Case) -> int:
-    """How long before its failover the oldest request that vanished was accepted, ms: the loss window that was seen."""
+    """How long before its fault the oldest request that vanished was accepted, ms: the loss window that was seen."""
     accepted = case.history.by_name("accepted")
-    begins = [one.facts["began"] for one in case.history.of("fault") if one.facts["fault"] == "failover"]
+    begins = [one.facts["began"] for one in case.history.of("fault") if one.facts.get("undoes")]
     ages = [0.0]
     for event in case.history.of("vanished"):
         last = max(one.at for one in accepted[event.name] if one.at < event.at)
@@ -72,7 +72,7 @@ def as_json(made: Run, case: Case, violations: Sequence[Violation]) -> str:
         for one in violations
         if not one.undone
     ]
-    return json.dumps({**figures(made, case), "violations": broken, "undone by a failover": undone(case, violations)})
+    return json.dumps({**figures(made, case), "violations": broken, "lost in windows": undone(case, violations)})
 
 
 def table(made: Run, case: Case, violations: Sequence[Violation]) -> str:
@@ -89,7 +89,7 @@ def table(made: Run, case: Case, violations: Sequence[Violation]) -> str:
     parts.append(render(["promise", ""], verdicts))
     if case.windows:
         lost = [[name, str(count)] for name, count in undone(case, violations).items()]
-        parts.append(render(["within a failover's window, no promise", "times"], lost))
+        parts.append(render(["within a loss window, not promised", "times"], lost))
     shown: Counter[str] = Counter()
     for one in (one for one in violations if not one.undone):
         shown[one.promise] += 1

@@ -175,7 +175,7 @@ def _too_soon() -> Story:
 
 BROKEN: list[tuple[str, Callable[[], Story]]] = [
     ("every accepted evaluation has a result", _lost),
-    ("nothing vanishes but in a failover", _vanished),
+    ("nothing vanishes but in a loss window", _vanished),
     ("no evaluation has two results", _twice),
     ("one result for an idempotency key", _key_used_twice),
     ("no result that nobody asked for", _unasked),
@@ -211,7 +211,18 @@ def failed_over(story: Story, began: float) -> dict[str, bool]:
     """Promises broken by a story in which a request vanished after a failover, and whether that is told apart."""
     story.say("vanished", at=110, program=1)
     story.say("accepted", at=111, program=1)
-    story.say("fault", "", at=began + 2, fault="failover", number=1, began=began, ended=began + 2, pids=[], detail="")
+    story.say(
+        "fault",
+        "",
+        at=began + 2,
+        fault="failover",
+        undoes=True,
+        number=1,
+        began=began,
+        ended=began + 2,
+        pids=[],
+        detail="",
+    )
     return {one.promise: one.undone for one in check(Case(History(story.events), story.programs))}
 
 
@@ -219,17 +230,17 @@ def test_what_a_failover_undid_is_told_apart() -> None:
     assert failed_over(Story().whole().committed(), 100.2) == {"no evaluation has two results": True}
 
 
-def test_what_was_written_before_a_failover_s_window_is_not_undone() -> None:
+def test_what_was_written_before_a_failover_s_loss_window_is_not_undone() -> None:
     broken = failed_over(Story().whole().committed(), 105)
 
-    assert broken == {"nothing vanishes but in a failover": False, "no evaluation has two results": False}
+    assert broken == {"nothing vanishes but in a loss window": False, "no evaluation has two results": False}
 
 
 def test_what_a_replica_had_does_not_vanish() -> None:
     story = Story().whole()
     story.say("accepted", program=1, replicated=True)
 
-    assert failed_over(story, 100.2) == {"nothing vanishes but in a failover": False}
+    assert failed_over(story, 100.2) == {"nothing vanishes but in a loss window": False}
 
 
 def test_the_second_use_of_a_key_is_answered_with_the_first() -> None:

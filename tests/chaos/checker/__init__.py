@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.chaos.checker import baseline, delivery, order, outcomes, timing
 from tests.chaos.checker.case import Case, Rule, Violation
 
-__all__ = ["RULES", "UNDONE_BY_A_FAILOVER", "Case", "Rule", "Violation", "check"]
+__all__ = ["MAY_BE_UNDONE", "RULES", "Case", "Rule", "Violation", "check"]
 
 RULES: dict[str, Rule] = {
     **delivery.RULES,
@@ -17,13 +17,13 @@ RULES: dict[str, Rule] = {
 """Every promise by its name, in the order of the report."""
 
 
-UNDONE_BY_A_FAILOVER = frozenset({*delivery.RULES, *outcomes.RULES, *order.RULES}) - {
+MAY_BE_UNDONE = frozenset({*delivery.RULES, *outcomes.RULES, *order.RULES}) - {
     "every accepted evaluation has a result",
     "every wait returns",
-    "nothing vanishes but in a failover",
+    "nothing vanishes but in a loss window",
     "results are the program's own",
 }
-"""Promises that a failover may break for what was written within its window; such breaks are told apart, and counted.
+"""Promises that may break for what was written in a loss window; such breaks are told apart, and counted.
 
 In the end even these evaluations have a result, their callers have seen one, and it is the program's own.
 """
@@ -37,7 +37,7 @@ def check(case: Case) -> list[Violation]:
             about,
             text,
             tuple(case.history.excerpt(about)) if about else (),
-            undone=promise in UNDONE_BY_A_FAILOVER and about in case.in_doubt,
+            undone=promise in MAY_BE_UNDONE and about in case.in_doubt,
         )
         for promise, rule in RULES.items()
         for about, text in rule(case)

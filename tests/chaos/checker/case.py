@@ -19,14 +19,14 @@ class Bounds:
         recovery: on top of the lease, until held work has its result.
         unknown_lag: longest time that the lag of a lane may be unknown.
         wake: from a fault's end to the result of an evaluation that starts from zero.
-        unreplicated: age of the oldest acknowledged write that the replica does not have when the primary dies.
+        unsaved: age of the oldest acknowledged write that a crash may take: a disk flush is as late, or a replica.
     """
 
     lease: float = 2.0
     recovery: float = 5.0
     unknown_lag: float = 3.0
     wake: float = 15.0
-    unreplicated: float = 1.0
+    unsaved: float = 2.0
 
 
 class Case:
@@ -73,13 +73,13 @@ class Case:
 
     @cached_property
     def windows(self) -> list[tuple[float, float]]:
-        """Times whose writes a failover may have undone: no replica had them yet, or their primary was gone."""
-        failovers = [event for event in self.history.of("fault") if event.facts["fault"] == "failover"]
-        return [(event.facts["began"] - self.bounds.unreplicated, event.facts["ended"]) for event in failovers]
+        """Times whose writes a fault may have undone: no replica or disk had them yet, or they went nowhere."""
+        undoing = [event.facts for event in self.history.of("fault") if event.facts.get("undoes")]
+        return [(facts["began"] - self.bounds.unsaved, facts["ended"]) for facts in undoing]
 
     @cached_property
     def in_doubt(self) -> set[str]:
-        """Evaluations of which anything was said within a failover's window."""
+        """Evaluations of which anything was said within a loss window."""
         spoken = (event for event in self.history.events if event.name and event.kind != "record")
         return {event.name for event in spoken if any(begin <= event.at <= end for begin, end in self.windows)}
 
@@ -98,7 +98,7 @@ class Violation:
         promise: name of the rule.
         about: name of the evaluation; empty when it is about none.
         excerpt: of the history, readable.
-        undone: whether a failover may have undone what was promised: asynchronous replication promises less.
+        undone: whether what was promised was undone in a loss window, of which less is promised.
     """
 
     promise: str

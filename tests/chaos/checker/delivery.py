@@ -19,14 +19,14 @@ def nothing_lost(case: Case) -> Found:
 
 
 def nothing_vanishes(case: Case) -> Found:
-    """What was accepted stays known; but for what no replica had when it became the primary."""
+    """What was accepted stays known; but for what was not saved yet in a crash that may take it."""
     accepted = case.history.by_name("accepted")
     for event in case.history.of("vanished"):
         last = max((one for one in accepted.get(event.name, []) if one.at < event.at), key=lambda one: one.at)
         if last.facts.get("replicated"):
             yield event.name, "accepted, held by a replica, and not known any more"
         elif not any(begin <= last.at <= end for begin, end in case.windows):
-            yield event.name, "accepted outside of a failover's window, and not known any more"
+            yield event.name, "accepted outside of a loss window, and not known any more"
 
 
 def nothing_twice(case: Case) -> Found:
@@ -107,7 +107,7 @@ def _same(seen: Mapping[str, object], committed: Mapping[str, object]) -> bool:
 
 RULES: dict[str, Rule] = {
     "every accepted evaluation has a result": nothing_lost,
-    "nothing vanishes but in a failover": nothing_vanishes,
+    "nothing vanishes but in a loss window": nothing_vanishes,
     "no evaluation has two results": nothing_twice,
     "one result for an idempotency key": once_by_key,
     "no result that nobody asked for": nothing_unasked,

@@ -38,7 +38,7 @@ def _passages(case: Case) -> dict[Any, list[Passage]]:
     """First entries by lane, tenant and priority: an attempt that is handed back stands behind.
 
     What has a `not_before` is left out, what may have entered for the first time while nobody looked, and what a
-    failover may have undone: it has asked, and entered, more than once.
+    crash may have undone: it has asked, and entered, more than once.
     """
     found: dict[Any, list[Passage]] = {}
     passed = set(case.in_doubt)
