@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -189,13 +190,20 @@ class Service(Generic[Handle]):
 
 
 def serve(driver: Driver[Handle]) -> None:
-    """Answer steps until the input ends."""
+    """Open the driver and carry out steps on it until the input ends."""
+    service = Service(driver)
+    listen(driver.open, service.handle, service.do_stop)
+
+
+def listen(
+    begin: Callable[[], object], handle: Callable[[dict[str, Any]], dict[str, Any]], end: Callable[[], object]
+) -> None:
+    """Answer a line of input with a line of output until the input ends, whatever happens in between."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints belongs in the log, not between the answers
-    driver.open()
-    service = Service(driver)
     try:
+        begin()
         for line in sys.stdin:
-            print(json.dumps(service.handle(json.loads(line))), file=answers, flush=True)
+            print(json.dumps(handle(json.loads(line))), file=answers, flush=True)
     finally:
-        service.do_stop()
+        end()
