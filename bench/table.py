@@ -31,7 +31,8 @@ class Spread:
 def percentile(samples: Iterable[float], percent: float) -> float:
     """Return the nearest-rank percentile: always a value that was really measured."""
     ordered = sorted(samples)
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+    rank = math.ceil(round(percent * len(ordered) / 100, 6))  # 0.999 * 1000 is a little more than 999
+    return ordered[max(0, rank - 1)]
 
 
 def number(value: float) -> str:
