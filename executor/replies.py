@@ -12,6 +12,10 @@ from executor.result import EvaluationResult
 from executor.streams.caller import Caller, Entry
 
 _BLOCK_MS = 5000
+_LOOK_AT_ONCE = 200
+"""Waits that are looked at again in one trip."""
+_REST = 9
+"""Between two of those trips, in times of what one took."""
 _POLL = 0.25
 """Seconds between two looks at an evaluation that was submitted elsewhere."""
 
@@ -45,6 +49,7 @@ class Replies:
         self._waiting: dict[str, asyncio.Future[EvaluationResult]] = {}
         self._watching: dict[str, asyncio.Queue[Entry]] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._reader_id = 0
 
     def expect(self, evaluation_id: str) -> bool:
@@ -96,7 +101,7 @@ class Replies:
             await asyncio.wait([self._reading])
         for future in self._waiting.values():
             future.cancel()
-        for task in self._following:
+        for task in (*self._following, *([self._looking] if self._looking else [])):
             task.cancel()
 
     def follow(self, evaluation_id: str) -> None:
@@ -144,17 +149,38 @@ class Replies:
                 continue
             if not found or time.monotonic() - looked > _BLOCK_MS / 1000:
                 looked = time.monotonic()
-                await self._look_again()
+                self._ensure_looking()
             for key, entries in found.items():
                 if key in self._cursors:
                     self._cursors[key] = entries[-1][0]
                 await self._deliver(key, entries)
 
+    def _ensure_looking(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_again(), name="client-look-again")
+
     async def _look_again(self) -> None:
-        """A reply may have been trimmed, or lost with a server that was restarted; others may come all the time."""
-        for evaluation_id, future in list(self._waiting.items()):
-            if not future.done() and (found := await self._look(evaluation_id)) and not future.done():
-                future.set_result(found)
+        """A reply may have been trimmed, or lost with a server that was restarted; others may come all the time.
+
+        Beside the reading, which would fall behind and miss more of them; and for a part of the time only, for there
+        may be any number of waits.
+        """
+        waits = [evaluation_id for evaluation_id, future in self._waiting.items() if not future.done()]
+        for start in range(0, len(waits), _LOOK_AT_ONCE):
+            began = time.monotonic()
+            try:
+                for evaluation_id in await self._caller.answered(self._tenant, waits[start : start + _LOOK_AT_ONCE]):
+                    await self._settle(evaluation_id)
+            except ExecutorError:
+                return  # with the next pass
+            await asyncio.sleep((time.monotonic() - began) * _REST)
+
+    async def _settle(self, evaluation_id: str) -> None:
+        future = self._waiting.get(evaluation_id)
+        if future is None or future.done():
+            return
+        if (found := await self._look(evaluation_id)) and not future.done():
+            future.set_result(found)
 
     async def _deliver(self, key: str, entries: Sequence[Entry]) -> None:
         if key in self._watching:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -106,6 +107,17 @@ class Caller:
             (first,) = await self._commands.call("HMGET", keys.record(tenant, evaluation_id), "duplicate_of")
             flat = await self._commands.call("HGETALL", keys.result(tenant, first.decode())) if first else None
         return EvaluationResult.from_fields(pairs(flat)) if flat else None
+
+    async def answered(self, tenant: str, evaluation_ids: Sequence[str]) -> list[str]:
+        """Which of some evaluations have a result, or are known to have that of a first one; in one trip."""
+        keys = self._cell.keys
+        commands: list[Command] = []
+        for evaluation_id in evaluation_ids:
+            commands.append(("HMGET", keys.result(tenant, evaluation_id), "outcome"))
+            commands.append(("HMGET", keys.record(tenant, evaluation_id), "duplicate_of"))
+        found = await asyncio.gather(*await self._commands.pipeline(commands))
+        pairs_of = zip(evaluation_ids, found[::2], found[1::2], strict=True)
+        return [evaluation_id for evaluation_id, (outcome,), (first,) in pairs_of if outcome or first]
 
     async def state(self, tenant: str, evaluation_id: str) -> dict[str, str]:
         """What the record says of an evaluation; {} when it is not known."""

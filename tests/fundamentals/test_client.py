@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -130,3 +131,19 @@ async def test_a_cancel_right_behind_the_request_is_answered_to_the_caller(stack
         assert await handle.cancel() == ("cancelled", "")
         replies = [(entry["id"], entry["outcome"]) for entry in await stack.stream(reply_to)]
         assert (handle.id, "cancelled") in replies
+
+
+async def test_a_missed_reply_is_found_without_asking_for_each_wait_that_is_open(stack: Stack) -> None:
+    """However many are open: who asked for each, one after the other, would read no replies meanwhile."""
+    await stack.dispatcher()
+    later = time.time_ns() / 1e9 + 3600
+    handles = await stack.client.submit_many([{"code": "pass", "not_before": later}] * 1000)
+    missed = await stack.client.submit("pass", reply_to=stack.cell.keys.reply("somebody-else"))
+    await wait_until(lambda: stack.has_state(handles[-1].id, "queued"), "all are taken")
+    before = stack.client.round_trips
+    await stack.worker()
+
+    result = await missed.wait(30)
+
+    assert result.outcome is Outcome.SUCCEEDED
+    assert stack.client.round_trips - before < 100
