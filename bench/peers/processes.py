@@ -53,6 +53,18 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def kill(root: int) -> None:
+    """SIGKILL a process and everything below it at one moment, as the end of a container or a machine would.
+
+    All are stopped first: what is stopped starts nothing that would be missed.
+    """
+    family: list[int] = []
+    while len(found := tree([root])) > len(family):
+        family = found
+        send(family, signal.SIGSTOP)
+    send(family, signal.SIGKILL)
+
+
 def pss_bytes(roots: Iterable[int]) -> int:
     """Sum the proportional set sizes: a page shared by n processes counts as one n-th in each."""
     total = 0
