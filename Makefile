@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run check test chaos e2e bench lock image clean
+.PHONY: help install run check test chaos e2e bench bench-long lock image clean
 
 help: ## Show the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,11 +36,15 @@ chaos: install ## 20,000 evaluations under every fault, each promise checked; SE
 e2e: install ## Scenarios on a real cluster: KUBECONFIG's, or one of its own from package registries
 	@e2e/run
 
-bench: install ## Every benchmark, each prints a table
+bench: install ## Every benchmark that takes minutes, each prints a table
 	$(BIN)/python -m bench.roundtrip
 	$(BIN)/python -m bench.throughput
 	$(BIN)/python -m bench.coldstart
 	$(BIN)/python -m bench.peers
+
+bench-long: install ## Recovery beside peers (half an hour), then a soak (a quarter of an hour)
+	$(BIN)/python -m bench.recovery
+	$(BIN)/python -m bench.soak
 
 lock: install ## Write the lock files anew from pyproject.toml: everything, and what the image needs
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,17 +26,18 @@ class BenchStack:
         settings: that every program here has.
     """
 
-    def __init__(self, server: EmbeddedServer, folder: Path, *, slots: int) -> None:
+    def __init__(self, url: str, folder: Path, *, slots: int, variables: Mapping[str, str]) -> None:
         policy = folder / "policy.yaml"
         policy.write_text("tenants: {default: {trusted: true}}\n")
-        self.url = server.url
+        self.url = url
         self.environ = {
             "PATH": os.environ["PATH"],  # noqa: TID251 handed to the programs
-            "REDIS_URL": server.url,
+            "REDIS_URL": url,
             "EXECUTOR_POLICY": str(policy),
             "EXECUTOR_SLOTS": str(slots),
             "EXECUTOR_HEALTH_PORT": "-1",
             "EXECUTOR_LOG_LEVEL": "error",
+            **variables,
         }
         self.settings: Settings = load(self.environ)
         self._programs: list[subprocess.Popen[bytes]] = []
@@ -60,11 +61,26 @@ class BenchStack:
 
 
 @contextmanager
-def bench_stack(*, slots: int = 2, server_core: int | None = None) -> Iterator[BenchStack]:
-    """Server and folder for the length of a block; nothing is left behind."""
+def bench_stack(
+    *,
+    slots: int = 2,
+    server_core: int | None = None,
+    aof: bool = False,
+    url: str = "",
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[BenchStack]:
+    """Server and folder for the length of a block; nothing is left behind.
+
+    Args:
+        slots: of a worker.
+        server_core: that the server is pinned to.
+        aof: whether the server writes an append-only file, as it does in production.
+        url: of another server, to be used instead of the one that is started.
+        variables: further settings of all programs.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        server = EmbeddedServer()
-        stack = BenchStack(server, Path(folder), slots=slots)
+        server = EmbeddedServer(Path(folder) if aof else None)
+        stack = BenchStack(url or server.url, Path(folder), slots=slots, variables=variables or {})
         try:
             if server_core is not None:
                 os.sched_setaffinity(server.pid, {server_core})
