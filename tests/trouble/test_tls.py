@@ -144,7 +144,7 @@ async def test_a_renewed_certificate_is_taken_at_the_next_connection(secure: Sec
         copyfile(source, target)
     channel = Channel(secure.url(query), load({}).server, "test")
     try:
-        with pytest.raises(ServerUnavailable, match="does not trust the client's certificate|or one of another CA"):
+        with pytest.raises(ServerUnavailable, match=r"does not trust the client's certificate|or one of another CA"):
             await channel.call("PING")
         for source, target in zip(own, (certificate, key), strict=True):
             copyfile(source, target)
