@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,7 +16,8 @@ from cli import exits
 from executor.errors import InvalidField
 
 if TYPE_CHECKING:
-    from executor.streams.dead import DeadLetter, DeadLetters, Match, Shown
+    from executor.streams.dead import DeadLetter, DeadLetters, Match
+    from executor.streams.history import PastAttempt
 
 dead = typer.Typer(
     no_args_is_help=True,
@@ -198,17 +199,31 @@ async def _show(letters: DeadLetters, entry: str, *, as_json: bool) -> int:
         document = {"letter": found.letter.to_json(), "record": found.record, "result": result}
         print(json.dumps(document, ensure_ascii=False))  # noqa: T201
         return exits.OK
-    for title, values in (("letter", _plain(found)), ("record", found.record), ("result", result)):
-        print(title + ("" if values else ": none any more"))  # noqa: T201
-        for name, value in (values or {}).items():
-            if value not in ("", None, [], {}):
-                print(f"  {name:<14} {value}")  # noqa: T201
+    _print_facts("letter", found.letter.to_json() | {"history": "", "at": f"{_time(found.letter.at)} UTC"})
+    for past in found.letter.history:
+        _print_attempt(past)
+    _print_facts("record", found.record)
+    _print_facts("result", result)
     return exits.OK
 
 
-def _plain(found: Shown) -> dict[str, Any]:
-    letter = found.letter
-    return letter.to_json() | {"history": ", ".join(letter.history), "at": f"{_time(letter.at)} UTC"}
+def _print_facts(title: str, values: Mapping[str, Any] | None) -> None:
+    print(title + ("" if values else ": none any more"))  # noqa: T201
+    for name, value in (values or {}).items():
+        if value not in ("", None, [], {}):
+            print(f"  {name:<14} {value}")  # noqa: T201
+
+
+def _print_attempt(past: PastAttempt) -> None:
+    number, when = str(past.attempt or "?"), f" at {_time(past.at)} UTC" if past.at else ""
+    print(f"attempt {number} on {past.owner}{when}: {past.how or 'left no result'}")  # noqa: T201
+    for line in past.output.splitlines():
+        print(f"  | {_printable(line)}")  # noqa: T201
+
+
+def _printable(text: str) -> str:
+    """Text of evaluated code: a terminal must not obey it."""
+    return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 async def _redrive(letters: DeadLetters, entries: list[str] | None, match: Match, *, as_json: bool) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from executor.replies import Chunk
     from executor.result import EvaluationResult
     from executor.streams.dead import DeadLetter
+    from executor.streams.history import PastAttempt
 
 __all__ = [
     "BacklogFull",
@@ -27,6 +28,7 @@ __all__ = [
     "Handle",
     "InvalidField",
     "Outcome",
+    "PastAttempt",
     "RequestError",
     "TransientError",
 ]
@@ -41,6 +43,7 @@ _HOMES = {
     "Handle": "client",
     "InvalidField": "errors",
     "Outcome": "outcome",
+    "PastAttempt": "streams.history",
     "RequestError": "errors",
     "TransientError": "errors",
 }

@@ -16,13 +16,14 @@ from executor.errors import InvalidField, TransientError, WrongKeyType
 from executor.keys import AGAIN_PATTERN, ID_PATTERN, TENANT_PATTERN, WORKERS
 from executor.outcome import Reason
 from executor.result import EvaluationResult
+from executor.streams.history import PastAttempt, read_history
 from executor.streams.scripts import run
 from executor.streams.server import Cell
 
 _PAGE: Final = 500
 _LONGEST_ID: Final = 128
 _RECORD: Final = (
-    "state", "outcome", "attempt", "max_attempts", "history", "lane", "queued_at", "started_at", "owner",
+    "state", "outcome", "attempt", "max_attempts", "lane", "queued_at", "started_at", "owner",
     "reply_to", "stream", "traceparent", "redrive_of", "redriven_as",
 )  # fmt: skip
 _NEVER: Final = {
@@ -48,15 +49,15 @@ class DeadLetter:
     """`attempts`, `age`, `corrupt` or `unanswerable` (executor.outcome.Reason)."""
     error: str
     attempts: int
-    history: tuple[str, ...]
-    """Workers that had the attempts, in order."""
+    history: tuple[PastAttempt, ...]
+    """The attempts that left no result, first one first."""
     at: int
     """When it was written, server time, ms since the epoch."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, every field in order."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        return values | {"history": list(self.history)}
+        return values | {"history": [past.to_json() for past in self.history]}
 
 
 class Match(TypedDict, total=False):
@@ -276,7 +277,6 @@ def _letter(entry: bytes, flat: list[bytes]) -> DeadLetter:
     """Read an entry; earlier versions wrote fewer fields."""
     words = [word.decode("utf-8", "replace") for word in flat]
     facts = dict(zip(words[::2], words[1::2], strict=True))
-    history = facts.get("history", "")
 
     def number(name: str, otherwise: int) -> int:
         text = facts.get(name, "")
@@ -291,6 +291,6 @@ def _letter(entry: bytes, flat: list[bytes]) -> DeadLetter:
         reason=facts.get("reason", ""),
         error=facts.get("error", ""),
         attempts=number("attempts", 0),
-        history=tuple(history.split(",")) if history else (),
+        history=read_history(facts.get("history", "")),
         at=number("at", int(entry.partition(b"-")[0])),
     )

@@ -47,7 +47,8 @@ async def test_list_shows_letters_newest_first(lost: Stack) -> None:
     assert [row["id"] for row in rows] == ["two", "one", "bad"]
     assert rows[2] == {
         "entry": "1000-0", "id": "bad", "tenant": "acme", "lane": "job.cpu", "stream": "", "reason": "corrupt",
-        "error": "[red]no", "attempts": 1, "history": ["a"], "at": 1000,
+        "error": "[red]no", "attempts": 1,
+        "history": [{"owner": "a", "attempt": 0, "at": 0, "how": "", "output": ""}], "at": 1000,
     }  # fmt: skip
     for word in ("1000-0", "1970-01-01 00:00:01", "corrupt", "[red]no", "warm.python", "two"):
         assert word in plain.stdout
