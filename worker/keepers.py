@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from executor.errors import WorkerBroken
 from executor.telemetry import KEEPERS_REPLACED
@@ -20,6 +22,9 @@ from worker.kernel import frames
 from worker.zygotes import Zygote
 
 log = logging.getLogger("worker")
+
+_SAYS_HOW_WITHIN: Final = 0.5
+"""Seconds from the end of a keeper's socket to its zygote's word how it ended."""
 
 
 class Keeper(asyncio.Protocol):
@@ -39,6 +44,7 @@ class Keeper(asyncio.Protocol):
         self._frames = frames.FrameReader()
         self._report: asyncio.Future[frames.Frame] | None = None
         self._control: asyncio.Transport | None = None
+        self._status: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the control socket."""
@@ -64,12 +70,22 @@ class Keeper(asyncio.Protocol):
                 self._on_change(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The process has ended: a running evaluation has no report."""
+        """The process has ended: a running evaluation has no report. How it ended its zygote says in a moment."""
         self.broken = True
         self._requests.close()
-        if self._report is not None and not self._report.done():
-            self._report.set_exception(WorkerBroken("the keeper of an evaluation ended before its report"))
+        wait = _SAYS_HOW_WITHIN if self._status is None else 0
+        asyncio.get_running_loop().call_later(wait, self._fail)
         self._on_change(self)
+
+    def ended(self, status: int) -> None:
+        """Take the wait status of the process; its report may still be on the way."""
+        self._status = status
+        if self.broken:
+            self._fail()
+
+    def _fail(self) -> None:
+        if self._report is not None and not self._report.done():
+            self._report.set_exception(WorkerBroken(f"its keeper ended before its report{_how(self._status)}"))
 
     def start(self, request: bytes, watch: dict[str, Any] | None = None) -> asyncio.Future[frames.Frame]:
         """Hand the next child its request; the future brings the report, or WorkerBroken.
@@ -112,6 +128,13 @@ class Keeper(asyncio.Protocol):
             self._control.abort()
 
 
+def _how(status: int | None) -> str:
+    if status is None:
+        return ""
+    code = os.waitstatus_to_exitcode(status)
+    return f" by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f" with exit status {code}"
+
+
 class Keepers:
     """All keepers of a worker, and the zygote they come from."""
 
@@ -124,6 +147,7 @@ class Keepers:
         self._keepers: list[Keeper] = []
         self._idle: deque[Keeper] = deque()
         self._waiting: deque[asyncio.Future[Keeper]] = deque()
+        self._named: dict[str, Keeper] = {}
         self._failed: WorkerBroken | None = None
         self._mending = asyncio.Lock()
         self._replacing: set[asyncio.Task[None]] = set()
@@ -138,6 +162,7 @@ class Keepers:
         try:
             self._control = await self._zygote.connect()
             await self._greet(self._control)
+            self._listen(self._control)
             while len(self._keepers) < self._count:
                 await self._add_keeper(self._control)
         except WorkerBroken as error:
@@ -154,6 +179,25 @@ class Keepers:
         except OSError as error:
             raise WorkerBroken(f"the zygote ended at its start ({error.strerror})") from None
 
+    def _listen(self, control: socket.socket) -> None:
+        """Hear from the zygote how keepers ended."""
+        reader, loop = frames.FrameReader(), asyncio.get_running_loop()
+
+        def take() -> None:
+            try:
+                data = control.recv(65536)
+                said = reader.feed(data)
+            except (OSError, frames.BadFrame):
+                data, said = b"", []
+            if not data:
+                loop.remove_reader(control)
+            for header, _ in said:
+                keeper = self._named.pop(str(header.get("name")), None)
+                if keeper is not None and isinstance(status := header.get("status"), int):
+                    keeper.ended(status)
+
+        loop.add_reader(control, take)
+
     async def _add_keeper(self, zygote: socket.socket) -> None:
         self._serial += 1
         name = f"keeper-{self._serial}"
@@ -162,6 +206,7 @@ class Keepers:
         requests.setblocking(False)
         keeper = Keeper(name, requests, self._changed)
         self._keepers.append(keeper)
+        self._named[name] = keeper
         await asyncio.get_running_loop().create_connection(lambda: keeper, sock=control)
         passed = [control_theirs.fileno(), requests_theirs.fileno()]
         try:
@@ -202,7 +247,9 @@ class Keepers:
                 log.error("the zygote ended and is started again", extra={"status": self._zygote.status()})
                 for keeper in list(self._keepers):
                     keeper.close()
+                asyncio.get_running_loop().remove_reader(self._control)
                 self._control.close()
+                self._named.clear()
                 self._zygote.spawn()
                 await self.start()
             elif len(self._keepers) < self._count:
@@ -237,6 +284,8 @@ class Keepers:
     def disconnect(self) -> None:
         """Let go of every keeper while the event loop still runs; each kills its tree and ends."""
         self._closing = True
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
         for keeper in list(self._keepers):
             keeper.close()
 

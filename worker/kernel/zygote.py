@@ -89,6 +89,7 @@ class Zygote:
         self._control = control
         self._scratch = folder
         self._keepers: dict[int, int] = {}
+        self._names: dict[int, str] = {}
 
     def run(self) -> None:
         """Fork keepers until the supervisor goes away."""
@@ -119,6 +120,7 @@ class Zygote:
             os.close(fd)
         pidfd = os.pidfd_open(pid)
         self._keepers[pidfd] = pid
+        self._names[pidfd] = header["name"]
         poller.register(pidfd, select.POLLIN)
 
     def _remove_scratch(self) -> None:
@@ -145,8 +147,9 @@ class Zygote:
             os._exit(1)
 
     def _bury(self, pidfd: int) -> None:
-        """Reap a keeper and end what its evaluation left to this process."""
-        os.waitpid(self._keepers.pop(pidfd), 0)
+        """Reap a keeper, tell how it ended, and end what its evaluation left to this process."""
+        _, status = os.waitpid(self._keepers.pop(pidfd), 0)
+        self._tell({"do": "ended", "name": self._names.pop(pidfd), "status": status})
         os.close(pidfd)
         keepers = set(self._keepers.values())
         while True:
@@ -157,6 +160,12 @@ class Zygote:
                 tree.kill(pid)
             for pid in strays:
                 _reap(pid)
+
+    def _tell(self, header: dict[str, Any]) -> None:
+        try:
+            self._control.sendall(frames.pack(header))
+        except OSError:
+            return  # the supervisor is gone: the next poll sees it
 
     def _is_stray(self, pid: int, keepers: set[int]) -> bool:
         below = {one for keeper in keepers for one in (keeper, *tree.descendants(keeper))}
