@@ -12,6 +12,7 @@ from typing import Final
 
 from dispatcher.policy import Policy, authorize
 from dispatcher.routing import route
+from dispatcher.troubles import Troubles
 from executor import codec
 from executor.errors import ExecutorError, InvalidField
 from executor.keys import DEFAULT_TENANT, DISPATCHERS, ID_PATTERN, PRIORITIES, Keys
@@ -52,6 +53,7 @@ class Intake:
         self._tracer = tracer
         self._keys = Keys(settings.server.prefix)
         self._tenants = {self._keys.requests(tenant): tenant for tenant in policy.tenants}
+        self._troubles = Troubles("dispatcher")
         self._read_ns = 0
         self.draining = False
 
@@ -62,8 +64,9 @@ class Intake:
         entries: list[IngressEntry] = []
         while not self.draining:
             try:
-                while recover and (missed := await self._ingress.pending()):
-                    await self._answer(missed)
+                if recover:
+                    async for missed in self._ingress.pending():
+                        await self._answer(missed)
                 recover = False
                 decisions = self._decide(entries)
                 answers, reading = await self._ingress.exchange(decisions, batch, READ_BLOCK_MS)
@@ -73,17 +76,33 @@ class Intake:
             except ExecutorError as error:
                 entries, recover = [], True
                 await self._outage.wait(error)
-                await self._outage.outlast(self._ingress.ensure)
+                await self._outage.outlast(self.open)
 
     async def take_over(self, idle_ms: int) -> None:
-        """Answer entries that another dispatcher has held for too long."""
-        async for entries in self._ingress.take_over(idle_ms):
-            await self._answer(entries)
+        """Answer entries that another dispatcher has kept for too long, or that this one could not answer yet."""
+        answers = [
+            answer async for entries in self._ingress.take_over(idle_ms) for answer in await self._answer(entries)
+        ]
+        if not any(answer[0] == b"held" for answer in answers):
+            self._troubles.over("requests")
+        if self._ingress.closed:
+            await self.open()
 
-    async def _answer(self, entries: list[IngressEntry]) -> None:
+    async def open(self) -> None:
+        """Make groups; a tenant's stream that is none is said, and looked at again with the next take-over."""
+        await self._ingress.ensure()
+        for stream in self._tenants:
+            if problem := self._ingress.closed.get(stream):
+                self._troubles.note(stream, problem)
+            else:
+                self._troubles.over(stream)
+
+    async def _answer(self, entries: list[IngressEntry]) -> list[list[bytes]]:
         """Decide, and have it carried out, without reading further."""
         decisions = self._decide(entries)
-        self._follow_up(decisions, await self._ingress.carry_out(decisions))
+        answers = await self._ingress.carry_out(decisions)
+        self._follow_up(decisions, answers)
+        return answers
 
     def _decide(self, entries: list[IngressEntry]) -> list[Admission | Rejection]:
         self._read_ns = now_ns()
@@ -146,7 +165,9 @@ class Intake:
     def _follow_up(self, decisions: list[Admission | Rejection], answers: list[list[bytes]]) -> None:
         for decision, answer in zip(decisions, answers, strict=True):
             REQUESTS.add(1, decision.to.tenant, answer[0].decode())
-            if isinstance(decision, Rejection):
+            if answer[0] == b"held":
+                self._troubles.note("requests", answer[1].decode("utf-8", "replace"))
+            elif isinstance(decision, Rejection):
                 log.info("request rejected", extra={"evaluation_id": decision.to.id, "reason": decision.result.error})
                 self._trace_rejection(decision, answer[0])
             elif isinstance(decision, TracedAdmission) and answer[0] == b"admitted":

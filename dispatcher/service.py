@@ -17,7 +17,7 @@ from dispatcher.pods import PodStarts
 from dispatcher.policy import Policy, quotas_of
 from dispatcher.routing import lanes
 from dispatcher.surroundings import Surroundings
-from executor.errors import ExecutorError
+from executor.errors import ExecutorError, WrongKeyType
 from executor.health import HealthServer
 from executor.keys import WORKERS
 from executor.outage import Outage
@@ -108,9 +108,13 @@ class Dispatcher:
 
     async def _prepare(self) -> None:
         """Groups at 0 before anything is added: what KEDA's lag needs to be exact."""
-        await self._ingress.ensure()
+        await self._intake.open()
         channel = self._cell.channel("prepare")
-        await ensure_groups(channel, [self._cell.keys.lane(lane) for lane in lanes()], WORKERS)
+        for lane in lanes():
+            try:
+                await ensure_groups(channel, [self._cell.keys.lane(lane)], WORKERS)
+            except WrongKeyType as error:  # its requests are held; the other lanes are served
+                log.error("a lane cannot be served", extra={"lane": lane, "error": str(error)})
         await channel.close()
         await self._quotas.publish(self._quota_of)
 

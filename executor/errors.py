@@ -14,6 +14,7 @@ What evaluated code does wrong is data (an outcome in the result), never an exce
     │   └── WorkerBroken      the child processes of a worker failed the platform, not the code
     └── PermanentError        dead-letter: a person must act; trying again cannot help
         ├── CorruptEntry      stored bytes that no version of ours wrote
+        ├── Unanswerable      a key of one evaluation holds something else: it is set aside, the rest goes on
         ├── WrongKeyType      a key of ours holds something else
         └── Misconfigured     a setting, a policy file or a server that cannot work
 """
@@ -103,8 +104,12 @@ class CorruptEntry(PermanentError):
     """Stored bytes that no version of this software wrote."""
 
 
+class Unanswerable(PermanentError):
+    """A key that one evaluation needs holds something that is not ours; no other is touched by that."""
+
+
 class WrongKeyType(PermanentError):
-    """A key that is ours by name holds another type (Redis WRONGTYPE)."""
+    """A key that is ours by name, and that many need, holds another type (Redis WRONGTYPE): it heals with the key."""
 
 
 class Misconfigured(PermanentError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
-from executor.errors import ExecutorError, TransientError
+from executor.errors import CorruptEntry, ExecutorError, PermanentError, TransientError
 from executor.result import EvaluationResult
 from executor.streams.caller import Caller, Entry
 
@@ -126,9 +126,10 @@ class Replies:
             await asyncio.sleep(_POLL)
 
     async def _look(self, evaluation_id: str) -> EvaluationResult | None:
+        """The result as far as it can be read now: what lies in its place may be no result."""
         try:
             return await self._caller.result(self._tenant, evaluation_id)
-        except TransientError:
+        except (TransientError, PermanentError):
             return None
 
     def _ensure_reading(self) -> None:
@@ -142,8 +143,10 @@ class Replies:
                 self._reader_id = self._reader_id or await self._caller.reader_id()
                 found = await self._caller.read(dict(self._cursors), _BLOCK_MS)
                 pause = 0.05
-            except ExecutorError:
+            except ExecutorError as error:
                 self._reader_id = 0
+                if isinstance(error, PermanentError):  # something else lies there, and no reply will come
+                    await self._look_again()
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
                 continue
@@ -191,15 +194,21 @@ class Replies:
                 await self._answer(fields)
 
     async def _answer(self, fields: dict[bytes, bytes]) -> None:
-        future = self._waiting.get(fields.get(b"id", b"").decode())
+        future = self._waiting.get(fields.get(b"id", b"").decode("utf-8", "replace"))
         if future is None or future.done():
             return
         if b"duplicate_of" in fields:
             self.follow(fields[b"id"].decode())
         if b"outcome" not in fields:
             return
-        whole = (
-            await self._look(fields[b"id"].decode()) if b"omitted" in fields else EvaluationResult.from_fields(fields)
-        )
+        whole = await self._look(fields[b"id"].decode()) if b"omitted" in fields else _result(fields)
         if whole is not None and not future.done():
             future.set_result(whole)
+
+
+def _result(fields: dict[bytes, bytes]) -> EvaluationResult | None:
+    """None when they are none; the result itself is looked for again and again."""
+    try:
+        return EvaluationResult.from_fields(fields)
+    except CorruptEntry:
+        return None

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from executor import codec
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
 from executor.settings import OUTPUT_CEILING, LimitSettings
@@ -19,9 +18,12 @@ from executor.streams.lane import Lease
 from executor.streams.terminal import Destination
 from worker.keepers import Keeper, Keepers
 from worker.kernel import frames
+from worker.payload import read_payload
 
 WATCH_AFTER: Final = 0.005
 """Seconds before a keeper is told to sample an evaluation; shorter ones never pay for it."""
+LAST_OUTPUT: Final = 2048
+"""Characters of output that are kept for the history of an attempt without a result."""
 _PIPE: Final = 65536
 _ADDRESS_SPACE_SLACK: Final = 512 * 1024 * 1024
 """Address space beyond the memory limit: thread stacks and libraries reserve much and touch little."""
@@ -58,11 +60,24 @@ class Attempt:
 
     Attributes:
         payload: the admitted request, with every limit filled in.
+        last_output: the end of what this worker has received of its output.
     """
 
-    def __init__(self, lease: Lease, limits: LimitSettings, worker: str) -> None:
+    def __init__(self, lease: Lease, limits: LimitSettings, worker: str, is_reply: Callable[[str], bool]) -> None:
+        """Read what a lease is for.
+
+        Args:
+            lease: of the attempt.
+            limits: for what the payload leaves out.
+            worker: name of this one.
+            is_reply: whether a key may be a reply stream.
+
+        Raises:
+            CorruptEntry: its payload cannot be run.
+        """
         self.lease = lease
-        self.payload = codec.decode(lease.payload)
+        self.payload = read_payload(lease.payload, is_reply)
+        self.last_output = ""
         self._limits = limits
         self._worker = worker
         self._keeper: Keeper | None = None
@@ -92,7 +107,7 @@ class Attempt:
         """
         keeper = keepers.take() or await keepers.acquire()
         self._keeper = keeper
-        keeper.on_output = _decoding(on_output) if on_output else None
+        keeper.on_output = _decoding(self._noting(on_output)) if on_output else None
         started = time.monotonic()
         at_once = self.streams or self.payload["output"] < _PIPE
         report_of = keeper.start(self._request(), self._watch_frame() if at_once else None)
@@ -107,7 +122,20 @@ class Attempt:
                 self._timer.cancel()
             keeper.on_output = None
             self._keeper = None
+        if self._reason == "lost":
+            self._note((stdout[-LAST_OUTPUT:] + stderr[-LAST_OUTPUT:]).decode("utf-8", "replace"))
         return self._result(header, stdout, stderr, report, time.monotonic() - started)
+
+    def _noting(self, on_output: OnOutput) -> OnOutput:
+        def take(chunks: list[tuple[str, str]]) -> None:
+            for _, text in chunks:
+                self._note(self.last_output + text)
+            on_output(chunks)
+
+        return take
+
+    def _note(self, output: str) -> None:
+        self.last_output = output[-LAST_OUTPUT:]
 
     def kill(self, reason: str) -> None:
         """End it as soon as possible: `timeout`, `cancel` or `lost`."""

@@ -11,12 +11,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
-from executor.errors import CorruptEntry, ExecutorError, GroupMissing, PermanentError, WorkerBroken
+from executor.errors import CorruptEntry, ExecutorError, GroupMissing, Unanswerable, WorkerBroken
 from executor.outage import Outage
-from executor.outcome import Reason
+from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
-from executor.streams.lane import Lane, LaneEntry, Lease
+from executor.streams.lane import HANDBACK, Handback, Lane, LaneEntry, Lease
+from executor.streams.terminal import Destination
 from executor.telemetry import EVALUATIONS, LOST_LEASES, QUEUE_SECONDS, RUN_SECONDS, SLOTS_BUSY, STALE_COMMITS
 from executor.tracing import Tracer, now_ns
 from worker.attempt import Attempt
@@ -27,6 +29,8 @@ from worker.spans import Seen, trace_attempt
 log = logging.getLogger("worker")
 
 READ_BLOCK_MS = 2000
+_LAST_WORDS: Final = 1.0
+"""Seconds that a child which is stopped at the end of the grace period has for its report: its last output is in it."""
 
 
 class Consumer:
@@ -103,24 +107,34 @@ class Consumer:
         return bool(entries)
 
     async def drain(self, grace: float) -> None:
-        """Stop taking work, let what runs finish for `grace` seconds, hand the rest back."""
+        """Stop taking work: what was not started goes back at once, what runs after `grace` seconds."""
         self.draining = True
         self._slot_freed.set()
+        unstarted = asyncio.create_task(self._give_back_unstarted(), name="give-back")
         unfinished: list[Attempt] = []
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace)
-            unfinished = list(self.running.values())  # a cancelled task takes its own out
+            unfinished = list(self.running.values())  # a task that ends takes its own out
             for attempt in unfinished:
                 attempt.kill("lost")
+            if late:
+                _, late = await asyncio.wait(late, timeout=_LAST_WORDS)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        unstarted.cancel()
+        await asyncio.wait([unstarted])
         for attempt in unfinished:
-            await self._give_back(attempt.lease.entry, attempt.lease.generation)
+            await self._hand_back(attempt, "handed back: it outlasted the grace period of its worker")
+        await self._give_back_unstarted()
+
+    async def _give_back_unstarted(self) -> None:
+        """Hand back what was delivered to this worker and is in no slot: some of it perhaps without its knowing."""
         try:
             for entry in await self._lane.pending(1000):
-                await self._give_back(entry, None)
+                if entry.entry_id not in self._held:
+                    await self._give_back(entry)
         except ExecutorError as error:
             log.warning("entries are left to the rescue", extra={"error": str(error)})
 
@@ -158,8 +172,8 @@ class Consumer:
             current, following = following, None
             try:
                 following = await self._evaluate(current, last=last)
-            except PermanentError as error:
-                log.exception("an entry cannot be worked", extra={"entry_id": current.entry_id, "error": str(error)})
+            except (CorruptEntry, Unanswerable) as error:
+                log.error("an entry cannot be worked", extra={"entry_id": current.entry_id, "error": str(error)})
                 await self._bury(current, error)
             finally:
                 self._held.discard(current.entry_id)
@@ -169,7 +183,7 @@ class Consumer:
     async def _evaluate(self, entry: LaneEntry, *, last: bool) -> LaneEntry | None:
         read_ns = now_ns()
         if self.draining:
-            await self._give_back(entry, None)
+            await self._give_back(entry)
             return None
         lease = await self._claim(entry)
         if lease is None:
@@ -188,13 +202,13 @@ class Consumer:
         except WorkerBroken as error:
             log.warning("an attempt failed the platform", extra={"evaluation_id": entry.id, "error": str(error)})
             if lease.attempt < attempt.payload["max_attempts"]:
-                await self._give_back(entry, lease.generation)
+                await self._hand_back(attempt, str(error))
                 return None
             return await self._commit(attempt, attempt.lost(str(error)), seen, last=last)
         finally:
             self.running.pop(entry.entry_id, None)
 
-    async def _bury(self, entry: LaneEntry, error: PermanentError) -> None:
+    async def _bury(self, entry: LaneEntry, error: CorruptEntry | Unanswerable) -> None:
         reason = Reason.CORRUPT if isinstance(error, CorruptEntry) else Reason.UNANSWERABLE
         await self._outage.outlast(lambda: self._lane.bury(entry, reason, str(error)))
 
@@ -202,7 +216,7 @@ class Consumer:
         while True:
             try:
                 lease = await self._lane.claim(entry)
-            except PermanentError:
+            except (CorruptEntry, Unanswerable):
                 raise
             except ExecutorError as error:
                 await self._outage.wait(error)
@@ -249,14 +263,27 @@ class Consumer:
         self, attempt: Attempt, result: EvaluationResult, *, fetch: int, leave: bool
     ) -> tuple[bool, list[LaneEntry]]:
         """Commit; a group that is gone is made again first, for no read may come that would do it."""
+        to, output = attempt.destination, attempt.last_output if result.outcome is Outcome.LOST else ""
         try:
-            return await self._lane.commit(attempt.lease, attempt.destination, result, fetch=fetch, leave=leave)
+            return await self._lane.commit(attempt.lease, to, result, fetch=fetch, leave=leave, output=output)
         except GroupMissing:
             await self._lane.ensure()
             raise
 
-    async def _give_back(self, entry: LaneEntry, generation: int | None) -> None:
+    async def _hand_back(self, attempt: Attempt, how: str) -> None:
+        """End an attempt that leaves no result."""
+        lease = attempt.lease
+        past = Handback(how, attempt.last_output)
+        await self._give_back(lease.entry, lease.generation, past, attempt.destination)
+
+    async def _give_back(
+        self,
+        entry: LaneEntry,
+        generation: int | None = None,
+        past: Handback = HANDBACK,
+        to: Destination | None = None,
+    ) -> None:
         try:
-            await self._lane.release(entry, generation)
+            await self._lane.release(entry, generation, past, to)
         except ExecutorError as error:
             log.warning("an entry is left to the rescue", extra={"entry_id": entry.entry_id, "error": str(error)})

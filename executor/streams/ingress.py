@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from executor.errors import PermanentError, ScriptMissing
+from executor.errors import PermanentError, ScriptMissing, WrongKeyType
 from executor.keys import DISPATCHERS, WORKERS
 from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
@@ -69,7 +69,11 @@ class Rejection:
 
 
 class Ingress:
-    """Reads and answers on one channel: the answers to a batch and the next blocking read are one write."""
+    """Reads and answers on one channel: the answers to a batch and the next blocking read are one write.
+
+    Attributes:
+        closed: streams that cannot be read because their key holds something else, and what was said of it.
+    """
 
     def __init__(self, cell: Cell, consumer: str, tenants: Sequence[str], *, forgets: bool = False) -> None:
         """Make one dispatcher's side.
@@ -82,9 +86,10 @@ class Ingress:
         """
         self._cell = cell
         self._consumer = consumer
-        self._tenants = list(tenants)
-        self._streams = [cell.keys.requests(tenant) for tenant in tenants]
+        self._streams = {cell.keys.requests(tenant): tenant for tenant in tenants}
+        self._open = list(self._streams)
         self._full: set[str] = set()
+        self.closed: dict[str, str] = {}
         self._channel = cell.channel("ingress")
         self._repair = cell.channel("ingress-repair")
         self._probe = Probe(self._repair, cell.keys.prefix, None if forgets else log)
@@ -106,8 +111,9 @@ class Ingress:
             ExecutorError: with nothing known about the decisions; they stay pending and are read again.
         """
         commands = [self._command(decision) for decision in decisions]
-        keys = [self._cell.keys.usage(), self._cell.keys.quotas(), *self._streams]
-        take = script("take").command(keys, [DISPATCHERS, self._consumer, count, _BYTES, *self._tenants])
+        keys = [self._cell.keys.usage(), self._cell.keys.quotas(), *self._open]
+        tenants = [self._streams[stream] for stream in self._open]
+        take = script("take").command(keys, [DISPATCHERS, self._consumer, count, _BYTES, *tenants])
         reads = self._wait_command(block_ms), take
         *answers, first, more = await self._channel.pipeline([*commands, *reads], patience=block_ms / 1000)
         settled = [
@@ -118,10 +124,11 @@ class Ingress:
 
     def _wait_command(self, block_ms: int) -> Command:
         """Waits for the next entry of a tenant that has room; when none has, for a result, which makes some."""
-        readable = [stream for stream in self._streams if stream not in self._full]
+        readable = [stream for stream in self._open if stream not in self._full]
         if not readable:
             return ("XREAD", "COUNT", 1, "BLOCK", _FULL_MS, "STREAMS", self._cell.keys.results(), "$")
-        return self._read_command(">", 1, min(block_ms, _FULL_MS) if self._full else block_ms, readable)
+        patience = min(block_ms, _FULL_MS) if self._full else block_ms
+        return self._read_command(dict.fromkeys(readable, ">"), 1, "BLOCK", patience)
 
     async def _read(self, first: asyncio.Future[Any], more: asyncio.Future[Any], take: Command) -> list[IngressEntry]:
         """The entry that was waited for, and what else there was."""
@@ -152,51 +159,85 @@ class Ingress:
     async def _settle(
         self, command: Command, decision: Admission | Rejection, answer: asyncio.Future[Any]
     ) -> list[bytes]:
-        """The script's answer; what it could not do is done here, on a connection that does not block."""
+        """The script's answer; what it could not do is done here, on a connection that does not block.
+
+        What a key of many keeps from being answered is `held`: it stays pending, to be taken over and tried again.
+        """
+        try:
+            return await self._answer(command, decision, answer)
+        except WrongKeyType as error:
+            return [b"held", str(error).encode()]
+
+    async def _answer(
+        self, command: Command, decision: Admission | Rejection, answer: asyncio.Future[Any]
+    ) -> list[bytes]:
         try:
             try:
                 reply: list[bytes] = await answer
             except ScriptMissing:
                 reply = await self._repair.call(*_script_of(decision).full(command))
-            if reply[0] == b"reply_type":
-                refusal = self._command(_without_reply(decision))
-                return await self._repair.call(*script("reject").full(refusal))  # type: ignore[no-any-return]
-            return reply
+            if reply[0] in _REFUSALS:
+                refusal = self._command(_REFUSALS[reply[0]](decision))
+                reply = await self._repair.call(*script("reject").full(refusal))
+        except WrongKeyType:
+            raise
         except PermanentError as error:
-            await self._bury(decision, error)
-            return [b"buried"]
+            return await self._bury(decision, str(error))
+        return await self._bury(decision, reply[1].decode("utf-8", "replace")) if reply[0] == b"unanswerable" else reply
 
-    async def _bury(self, decision: Admission | Rejection, error: PermanentError) -> None:
-        """Set an entry aside that cannot be answered, because a key it needs is not ours."""
+    async def _bury(self, decision: Admission | Rejection, error: str) -> list[bytes]:
+        """Set an entry aside that cannot be answered, because a key of its own holds something else."""
         entry, to, cell = decision.entry, decision.to, self._cell
         log.error(
             "a request cannot be answered and goes to the dead letters",
-            extra={"evaluation_id": to.id, "error": str(error)},
+            extra={"evaluation_id": to.id, "error": error},
         )
-        keys = [cell.keys.record(to.tenant, to.id), cell.keys.dead(), entry.stream]
-        args: list[str | int] = [cell.delivery.dead_cap, DISPATCHERS, entry.entry_id]
-        about = (to.id, to.tenant, "stream", entry.stream, Reason.UNANSWERABLE, str(error))
+        result = decision.result if isinstance(decision, Rejection) else None
+        if result is None:
+            result = EvaluationResult(id=to.id, tenant=to.tenant, outcome=Outcome.LOST, error=error)
+        keys = [*to.keys(cell.keys), cell.keys.dead(), entry.stream, cell.keys.usage()]
+        args = [*to.args(cell.delivery), cell.delivery.dead_cap, DISPATCHERS, entry.entry_id]
+        about = ("stream", entry.stream, Reason.UNANSWERABLE, error, result.outcome, *result.to_fields())
         await run(self._repair, "bury", keys, [*args, *about])
+        return [b"buried"]
 
     async def ensure(self) -> None:
-        """Make the groups of all streams if they are not there, on a server that can carry them."""
+        """Make the groups of all streams if they are not there, on a server that can carry them.
+
+        What is no stream is closed: one tenant's trouble.
+
+        Raises:
+            WrongKeyType: there is none to read.
+            Misconfigured: the server cannot carry a cell.
+        """
         await self._probe.look()
-        await ensure_groups(self._repair, self._streams, DISPATCHERS)
-        await self._probe.look_at_group(self._streams[0])
+        self.closed = {}
+        for stream in self._streams:
+            try:
+                await ensure_groups(self._repair, [stream], DISPATCHERS)
+            except WrongKeyType as error:
+                self.closed[stream] = str(error)
+        self._open = [stream for stream in self._streams if stream not in self.closed]
+        if not self._open:
+            raise WrongKeyType("; ".join(self.closed.values()))
+        await self._probe.look_at_group(self._open[0])
 
     async def leave(self) -> None:
         """Remove this dispatcher's consumer where it holds nothing."""
-        for stream in self._streams:
+        for stream in self._open:
             if not await self._repair.call("XPENDING", stream, DISPATCHERS, "-", "+", 1, self._consumer):
                 await self._repair.call("XGROUP", "DELCONSUMER", stream, DISPATCHERS, self._consumer)
 
-    async def pending(self) -> list[IngressEntry]:
-        """The oldest entries delivered to this consumer and never answered: few, for they may be large."""
-        return self._entries(await self._channel.call(*self._read_command("0", _FEW, None, self._streams)))
+    async def pending(self) -> AsyncIterator[list[IngressEntry]]:
+        """What was delivered to this consumer and never answered, a few at a time: they may be large."""
+        behind = dict.fromkeys(self._open, "0")
+        while entries := self._entries(await self._channel.call(*self._read_command(behind, _FEW))):
+            yield entries
+            behind |= {entry.stream: entry.entry_id for entry in entries}
 
     async def take_over(self, idle_ms: int) -> AsyncIterator[list[IngressEntry]]:
         """Entries that another dispatcher took and never answered, a few at a time."""
-        for stream in self._streams:
+        for stream in self._open:
             cursor = b"0-0"
             while True:
                 cursor, entries, *_ = await self._repair.call(
@@ -206,10 +247,9 @@ class Ingress:
                 if cursor == b"0-0":
                     break
 
-    def _read_command(self, start: str, count: int, block_ms: int | None, streams: Sequence[str]) -> Command:
-        block: tuple[str | int, ...] = () if block_ms is None else ("BLOCK", block_ms)
-        head = ("XREADGROUP", "GROUP", DISPATCHERS, self._consumer, "COUNT", count, *block)
-        return (*head, "STREAMS", *streams, *[start] * len(streams))
+    def _read_command(self, behind: Mapping[str, str], count: int, *options: str | int) -> Command:
+        head = ("XREADGROUP", "GROUP", DISPATCHERS, self._consumer, "COUNT", count, *options)
+        return (*head, "STREAMS", *behind, *behind.values())
 
     def _entries(self, reply: Any) -> list[IngressEntry]:
         return [
@@ -249,7 +289,22 @@ def _script_of(decision: Admission | Rejection) -> Any:
 
 
 def _without_reply(decision: Admission | Rejection) -> Rejection:
-    to = Destination(decision.to.tenant, decision.to.id, stream=decision.to.stream)
-    error = f"reply_to: {decision.to.reply_to} holds another type than a stream; name another or remove it"
-    result = EvaluationResult(id=to.id, tenant=to.tenant, outcome=Outcome.REJECTED, error=error, field="reply_to")
+    name = decision.to.reply_to
+    return _refused(decision, "reply_to", f"{name} holds another type than a stream; name another or remove it")
+
+
+def _without_once(decision: Admission | Rejection) -> Rejection:
+    return _refused(
+        decision, "idempotency_key", "what is kept under it is not ours; choose another", decision.to.reply_to
+    )
+
+
+def _refused(decision: Admission | Rejection, field: str, error: str, reply_to: str = "") -> Rejection:
+    to = Destination(decision.to.tenant, decision.to.id, reply_to, decision.to.stream)
+    result = EvaluationResult(
+        id=to.id, tenant=to.tenant, outcome=Outcome.REJECTED, error=f"{field}: {error}", field=field
+    )
     return Rejection(decision.entry, to, result)
+
+
+_REFUSALS: Final = {b"reply_type": _without_reply, b"once_type": _without_once}

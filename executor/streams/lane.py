@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from executor.keys import WORKERS
-from executor.outcome import Reason
+from executor.errors import CorruptEntry, Unanswerable
+from executor.keys import ID_PATTERN, TENANT_PATTERN, WORKERS
+from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
+from executor.streams.channel import pairs
 from executor.streams.probe import Probe
 from executor.streams.scripts import run
 from executor.streams.server import Cell, ensure_groups
 from executor.streams.starts import Starts, WorkerStart
-from executor.streams.terminal import Destination
+from executor.streams.terminal import Destination, look_past
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,24 @@ class LaneEntry:
     id: str
     tenant: str
     traceparent: str
+
+    def check(self) -> None:
+        """Raise CorruptEntry when it names no evaluation, as one that no dispatcher wrote."""
+        for name, text, pattern in (("id", self.id, ID_PATTERN), ("tenant", self.tenant, TENANT_PATTERN)):
+            if pattern.fullmatch(text) is None:
+                raise CorruptEntry(f"a lane entry without a good {name}: {text[:80]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Handback:
+    """How an attempt ended that left no result."""
+
+    how: str = "handed back"
+    output: str = ""
+    """The last of what it wrote, as far as its worker had received it."""
+
+
+HANDBACK: Final = Handback()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +127,20 @@ class Lane:
         return ("XREADGROUP", "GROUP", WORKERS, self._worker, "COUNT", count, *options, "STREAMS", self._stream, start)
 
     async def claim(self, entry: LaneEntry) -> Lease | None:
-        """Become the owner; None when there is nothing to run any more."""
+        """Become the owner; None when there is nothing to run any more.
+
+        Raises:
+            CorruptEntry: neither the entry nor its record say what to run.
+            Unanswerable: there is something else in the record's place.
+        """
+        entry.check()
         record = self._cell.keys.record(entry.tenant, entry.id)
-        reply = await run(self._commands, "claim", [record, self._stream], [WORKERS, self._worker, entry.entry_id])
+        keys = [record, self._stream, self._cell.keys.ages()]
+        reply = await run(self._commands, "claim", keys, [WORKERS, self._worker, entry.entry_id])
+        if reply[0] == b"corrupt":
+            raise CorruptEntry(reply[1].decode("utf-8", "replace"))
+        if reply[0] == b"unanswerable":
+            raise Unanswerable(reply[1].decode("utf-8", "replace"))
         if reply[0] != b"run":
             return None
         return Lease(entry, reply[1], reply[2], float(reply[3]), reply[4], float(reply[5]))
@@ -127,7 +159,14 @@ class Lane:
         return [word.decode() for word in await run(self._commands, "renew", keys, args)]
 
     async def commit(
-        self, lease: Lease, to: Destination, result: EvaluationResult, *, fetch: int = 0, leave: bool = False
+        self,
+        lease: Lease,
+        to: Destination,
+        result: EvaluationResult,
+        *,
+        fetch: int = 0,
+        leave: bool = False,
+        output: str = "",
     ) -> tuple[bool, list[LaneEntry]]:
         """End the attempt with its result, and take the next entries in the same step.
 
@@ -137,6 +176,7 @@ class Lane:
             result: the one terminal result.
             fetch: how many entries to take.
             leave: whether this consumer is done for good.
+            output: the last that is known of it, if it is lost.
 
         Returns:
             Whether the result is committed (False: the lease had passed on), and the entries.
@@ -148,23 +188,48 @@ class Lane:
             lease.entry.entry_id,
             lease.generation,
         ]
-        args += [fetch, "1" if leave else "0", self._cell.delivery.dead_cap, result.outcome, *result.to_fields()]
+        args += [fetch, "1" if leave else "0", self._cell.delivery.dead_cap, result.error, output]
+        args += [result.outcome, *result.to_fields()]
         keys = [*to.keys(self._cell.keys), self._stream, self._cell.keys.dead(), *self._line]
         reply = await run(self._commands, "commit", keys, args)
         return reply[0] == b"committed", _lane_entries(reply[1:])
 
-    async def release(self, entry: LaneEntry, generation: int | None) -> str:
-        """Hand an entry back to the lane: `requeued`, `gone` or `lost`."""
-        record = self._cell.keys.record(entry.tenant, entry.id)
+    async def release(
+        self, entry: LaneEntry, generation: int | None, past: Handback = HANDBACK, to: Destination | None = None
+    ) -> str:
+        """Hand an entry back to the lane; after its last attempt its evaluation is lost.
+
+        Args:
+            entry: delivered to this worker.
+            generation: of its claim; None when this worker knows of none.
+            past: how the attempt ended, if there was one.
+            to: where a result goes; looked up when None.
+
+        Returns:
+            `requeued`, `lost`, `gone` (there is nothing to run any more) or `passed` (it is another worker's).
+        """
+        if to is None:
+            to = (await look_past(self._cell.keys, self._commands, entry.tenant, entry.id)).to
+        error = "its workers went away in every attempt; the attempts are in the dead letters"
+        result = EvaluationResult(
+            id=entry.id, tenant=entry.tenant, outcome=Outcome.LOST, error=error, traceparent=entry.traceparent
+        )
+        delivery = self._cell.delivery
         jitter = random.random()  # noqa: S311 spreads attempts, hides nothing
         args: list[str | int | float] = [
+            *to.args(delivery),
             WORKERS,
             self._worker,
             entry.entry_id,
+            delivery.dead_cap,
             jitter,
             "" if generation is None else generation,
+            past.how,
+            past.output,
+            *result.to_fields(),
         ]
-        word: bytes = await run(self._commands, "release", [record, self._stream, *self._line], args)
+        keys = [*to.keys(self._cell.keys), self._stream, self._cell.keys.dead(), *self._line]
+        word: bytes = await run(self._commands, "release", keys, args)
         return word.decode()
 
     async def emit(self, lease: Lease, to: Destination, chunks: Sequence[tuple[str, str]]) -> bool:
@@ -176,10 +241,18 @@ class Lane:
         return bool(answer)
 
     async def bury(self, entry: LaneEntry, reason: Reason, error: str) -> None:
-        """Set an entry aside that no attempt can work: to the dead letters, and acknowledged."""
-        keys = [self._cell.keys.record(entry.tenant, entry.id), self._cell.keys.dead(), self._stream]
-        args: list[str | int] = [self._cell.delivery.dead_cap, WORKERS, entry.entry_id]
-        about = (entry.id, entry.tenant, "lane", self.name, reason, error)
+        """End what no attempt can work: to the dead letters, acknowledged, and lost as far as anybody knows of it."""
+        to, outcome = Destination(entry.tenant[:64], entry.id[:128]), ""
+        with suppress(CorruptEntry):
+            entry.check()
+            to = (await look_past(self._cell.keys, self._commands, entry.tenant, entry.id)).to
+            outcome = Outcome.LOST
+        result = EvaluationResult(
+            id=to.id, tenant=to.tenant, outcome=Outcome.LOST, error=error, traceparent=entry.traceparent
+        )
+        keys = [*to.keys(self._cell.keys), self._cell.keys.dead(), self._stream, self._cell.keys.usage()]
+        args = [*to.args(self._cell.delivery), self._cell.delivery.dead_cap, WORKERS, entry.entry_id]
+        about = ("lane", self.name, reason, error, outcome, *result.to_fields())
         await run(self._commands, "bury", keys, [*args, *about])
 
     async def tell(self, start: WorkerStart) -> None:
@@ -193,10 +266,10 @@ class Lane:
 
 
 def _lane_entries(raw: Any) -> list[LaneEntry]:
-    """Read stream entries. One that no dispatcher wrote has no id, so its claim finds nothing and acknowledges it."""
+    """Read stream entries. One that no dispatcher wrote may have no id."""
     entries = []
     for entry_id, flat in raw:
-        fields = dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+        fields = pairs(flat)
         words = (fields.get(name, b"").decode("utf-8", "replace") for name in (b"id", b"tenant", b"traceparent"))
         entries.append(LaneEntry(entry_id.decode(), *words))
     return entries

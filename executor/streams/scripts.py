@@ -40,7 +40,7 @@ class Script:
 def script(name: str) -> Script:
     """Load lua/<name>.lua."""
     shebang, _, body = (_FOLDER / f"{name}.lua").read_text().partition("\n")
-    parts = ("server", "quota", "terminal", "line", "enter", "dead", "requeue")
+    parts = ("server", "quota", "record", "terminal", "line", "enter", "dead", "requeue")
     library = "".join((_FOLDER / "lib" / f"{part}.lua").read_text() for part in parts)
     source = f"{shebang}\n{library}\n{body}"
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

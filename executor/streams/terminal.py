@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from executor.errors import WrongKeyType
 from executor.keys import Keys
 from executor.settings import DeliverySettings
 from executor.streams.channel import Channel
@@ -58,11 +59,25 @@ class Known:
     """Of its ingress entry, which is where its trace begins."""
     deadline: str
     """Its own, ms since the epoch; empty without one."""
+    owner: str
+    """Worker that runs it."""
 
 
 async def look_up(keys: Keys, channel: Channel, tenant: str, evaluation_id: str) -> Known:
-    """Read the record of an evaluation."""
-    names = ("state", "lane", "traceparent", "entry", "deadline", "reply_to", "stream")
+    """Read the record of an evaluation. What it says may be corrupt; a reply stream that is none is left out.
+
+    Raises:
+        WrongKeyType: its key holds something else.
+    """
+    names = ("state", "lane", "traceparent", "entry", "deadline", "owner", "reply_to", "stream")
     found = await channel.call("HMGET", keys.record(tenant, evaluation_id), *names)
-    *facts, reply_to, stream = ((value or b"").decode() for value in found)
-    return Known(Destination(tenant, evaluation_id, reply_to, stream == "1"), *facts)
+    *facts, reply_to, stream = ((value or b"").decode("utf-8", "replace") for value in found)
+    return Known(Destination(tenant, evaluation_id, reply_to if keys.is_reply(reply_to) else "", stream == "1"), *facts)
+
+
+async def look_past(keys: Keys, channel: Channel, tenant: str, evaluation_id: str) -> Known:
+    """The same for who ends an evaluation whatever its key holds: nothing is known when that is no record."""
+    try:
+        return await look_up(keys, channel, tenant, evaluation_id)
+    except WrongKeyType:
+        return Known(Destination(tenant, evaluation_id), *[""] * 6)

@@ -6,17 +6,18 @@ import json
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from executor.errors import GroupMissing, PermanentError
 from executor.keys import WORKERS
 from executor.outcome import Outcome
 from executor.result import EvaluationResult
+from executor.streams.channel import pairs
 from executor.streams.scripts import run
 from executor.streams.server import Cell, ensure_groups
-from executor.streams.terminal import Known, look_up
+from executor.streams.terminal import Known, look_past
 
-_GONE_AFTER = 4
+_GONE_AFTER: Final = 4
 """Leases without a word from a consumer that holds nothing; whoever lives says something in each."""
 
 
@@ -39,6 +40,12 @@ class ExecutorView:
     id: str
     alive: bool
     facts: dict[str, Any]
+
+    @property
+    def busy(self) -> int:
+        """Evaluations that it runs, as far as it says."""
+        busy = self.facts.get("busy")
+        return busy if isinstance(busy, int) else 0
 
 
 class Upkeep:
@@ -78,15 +85,16 @@ class Upkeep:
         return min((int(entry_id.split(b"-")[0]) for entry_id in ids if entry_id), default=0)
 
     async def lanes(self) -> list[str]:
-        """Names of all lanes that exist, sorted."""
+        """Names of all lanes that exist, sorted; a key of another type under such a name is none."""
         head = self._cell.keys.lane("")
-        names = [key.decode().removeprefix(head) async for key in self._scan(f"{_glob(head)}*")]
+        found = self._scan(f"{_glob(head)}*", "TYPE", "stream")
+        names = [key.decode().removeprefix(head) async for key in found if key.isascii()]
         return sorted(names)
 
-    async def _scan(self, pattern: str) -> AsyncIterator[bytes]:
+    async def _scan(self, pattern: str, *options: str) -> AsyncIterator[bytes]:
         cursor = b"0"
         while True:
-            cursor, found = await self._channel.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            cursor, found = await self._channel.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, *options)
             for key in found:
                 yield key
             if cursor == b"0":
@@ -101,7 +109,7 @@ class Upkeep:
     async def executors(self) -> list[ExecutorView]:
         """Every registered worker and whether its heartbeat stands."""
         flat = await self._channel.call("HGETALL", self._cell.keys.executors())
-        found = [(name.decode(), json.loads(value)) for name, value in zip(flat[::2], flat[1::2], strict=True)]
+        found = [(name.decode("utf-8", "replace"), _facts(value)) for name, value in pairs(flat).items()]
         if not found:
             return []
         probes = [("EXISTS", self._cell.keys.heartbeat(name)) for name, _ in found]
@@ -151,7 +159,7 @@ class Upkeep:
     async def rescue(self, lane: str, entry_id: str, tenant: str, evaluation_id: str) -> tuple[str, Known]:
         """Give an expired entry back to the lane, or end it as lost: `alive`, `gone`, `requeued` or `lost`."""
         delivery = self._cell.delivery
-        known = await look_up(self._cell.keys, self._channel, tenant, evaluation_id)
+        known = await look_past(self._cell.keys, self._channel, tenant, evaluation_id)
         to = known.to
         error = "its workers went away in every attempt; the attempts are in the dead letters"
         result = EvaluationResult(
@@ -167,6 +175,15 @@ class Upkeep:
         jitter = random.random()  # noqa: S311 spreads attempts, hides nothing
         word: bytes = await run(self._channel, "rescue", keys, [*args, jitter, *result.to_fields()])
         return word.decode(), known
+
+
+def _facts(registration: bytes) -> dict[str, Any]:
+    """What a worker wrote of itself; {} when it was none of ours."""
+    try:
+        found = json.loads(registration)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _info(flat: list[Any]) -> dict[str, Any]:

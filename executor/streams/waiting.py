@@ -8,7 +8,7 @@ from executor.result import EvaluationResult
 from executor.streams.channel import pairs
 from executor.streams.scripts import run
 from executor.streams.server import Cell
-from executor.streams.terminal import Known, look_up
+from executor.streams.terminal import Known, look_past
 
 _ROUNDS = 10
 """Calls in a row for a lane in which much has become due at once."""
@@ -27,10 +27,16 @@ class Waiting:
         """Evaluations past their largest age or their deadline, oldest first; and whether it is the deadline."""
         seconds, _ = await self._channel.call("TIME")
         now_ms = int(seconds) * 1000
-        command = ("ZRANGE", self._cell.keys.ages(), "-inf", now_ms, "BYSCORE", "LIMIT", 0, count)
-        names = [self._cell.keys.evaluation_of(record.decode()) for record in await self._channel.call(*command)]
-        found = [await look_up(self._cell.keys, self._channel, *name) for name in names]
-        return [(known, bool(known.deadline) and int(known.deadline) <= now_ms) for known in found]
+        keys = self._cell.keys
+        found = []
+        for record in await self._channel.call("ZRANGE", keys.ages(), "-inf", now_ms, "BYSCORE", "LIMIT", 0, count):
+            name = keys.evaluation_of(record.decode("utf-8", "replace"))
+            if keys.record(*name).encode() != record:
+                await self._channel.call("ZREM", keys.ages(), record)  # no script put it there
+                continue
+            known = await look_past(keys, self._channel, *name)
+            found.append((known, known.deadline.isdecimal() and int(known.deadline) <= now_ms))
+        return found
 
     async def expire(self, known: Known, outcome: Outcome, error: str) -> str:
         """End one if nobody runs it: `ended`, `running`, `gone` or `early`."""
@@ -38,8 +44,10 @@ class Waiting:
         result = EvaluationResult(
             id=to.id, tenant=to.tenant, outcome=outcome, error=error, traceparent=known.traceparent
         )
-        keys = [*to.keys(self._cell.keys), self._cell.keys.dead(), *self._cell.keys.line(known.lane)]
-        args = [*to.args(delivery), round(delivery.lease * 1000), delivery.dead_cap, outcome, *result.to_fields()]
+        heartbeat = self._cell.keys.heartbeat(known.owner)
+        keys = [*to.keys(self._cell.keys), self._cell.keys.dead(), heartbeat, *self._cell.keys.line(known.lane)]
+        own = (round(delivery.lease * 1000), delivery.dead_cap, known.lane, known.owner)
+        args = [*to.args(delivery), *own, outcome, *result.to_fields()]
         word: bytes = await run(self._channel, "expire", keys, args)
         return word.decode()
 

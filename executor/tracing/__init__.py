@@ -30,6 +30,7 @@ not imported; with one, it is imported by the exporting thread (executor/tracing
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -50,6 +51,7 @@ __all__ = [
     "span_context",
 ]
 
+_WELL_FORMED: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _SAMPLED_DIGITS: Final = frozenset("13579bdf")
 """Last digit of the flags when the lowest bit, `sampled`, is set."""
 
@@ -151,7 +153,9 @@ class Tracer:
 
     def wants(self, traceparent: str) -> bool:
         """Whether spans under this context are recorded here."""
-        return self.enabled and traceparent[54:55] in _SAMPLED_DIGITS
+        return (
+            self.enabled and traceparent[54:55] in _SAMPLED_DIGITS and _WELL_FORMED.fullmatch(traceparent) is not None
+        )
 
     def span(
         self,

@@ -33,7 +33,7 @@ registry='~executor:once:* ~executor:ages ~executor:turns:* ~executor:order:* ~e
 
 cat <<USERS
 user default off
-user dispatcher on >$(password "$DISPATCHER_URL") resetchannels -@all $serve $terminal +zadd +zscore +zrange +zlexcount +zpopmin +zcard +hkeys +script|load +xread +pttl +get +set +blpop +lpop +del +scan +xlen +xrange +xtrim +xinfo|groups +xinfo|stream +xinfo|consumers +xreadgroup +xautoclaim +xgroup|create +xgroup|setid +xgroup|delconsumer ~executor:requests ~executor:requests:* ~executor:lane:* $kept $registry
+user dispatcher on >$(password "$DISPATCHER_URL") resetchannels -@all $serve $terminal +zadd +zscore +zrange +zlexcount +zpopmin +zcard +hkeys +script|load +xread +pttl +get +set +blpop +lpop +del +scan +xlen +xrange +xrevrange +xtrim +xinfo|groups +xinfo|stream +xinfo|consumers +xreadgroup +xautoclaim +xgroup|create +xgroup|setid +xgroup|delconsumer ~executor:requests ~executor:requests:* ~executor:lane:* $kept $registry
 user worker on >$(password "$WORKER_URL") resetchannels &executor:control:* -@all $work ~executor:lane:warm.* $kept $registry
 user agent on >$(password "$AGENT_URL") resetchannels &executor:control:* -@all $work ~executor:lane:job.* $kept $registry
 user scaler on >$SCALER_PASSWORD resetchannels -@all +auth +hello +ping +info +select +client|setname $setinfo +quit +xinfo|groups +xlen +xpending %R~executor:lane:*

@@ -297,22 +297,26 @@ async def test_a_duplicate_in_the_same_batch_runs_once(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "timeout"),
+    ("kind", "timeout", "outcome"),
     [
-        pytest.param("record", "1", id="record of a good request"),
-        pytest.param("record", "-1", id="record of a bad request"),
-        pytest.param("result", "-1", id="result of a bad request"),
+        pytest.param("record", "1", "lost", id="record of a good request"),
+        pytest.param("record", "-1", "rejected", id="record of a bad request"),
+        pytest.param("result", "-1", "rejected", id="result of a bad request"),
     ],
 )
 async def test_a_request_that_cannot_be_answered_goes_to_the_dead_letters(
-    stack: Stack, kind: str, timeout: str
+    stack: Stack, kind: str, timeout: str, outcome: str
 ) -> None:
-    """A foreign value under the name of its record or result: set aside once, acknowledged, left alone."""
+    """A foreign value under the name of its record or result: set aside once, acknowledged, left alone.
+
+    Whoever waits is told where that is possible, once, however often the id comes.
+    """
     await stack.dispatcher()
     key = getattr(stack.cell.keys, kind)("default", "taken")
     await stack.redis.call("SET", key, "foreign", "EX", 60)
 
-    entry_id = await stack.add(code="pass", id="taken", timeout=timeout)
+    reply = stack.cell.keys.reply("me")
+    entry_id = await stack.add(code="pass", id="taken", timeout=timeout, reply_to=reply)
     await stack.add(code="pass", id="next")
 
     await queued(stack, "next")
@@ -324,7 +328,12 @@ async def test_a_request_that_cannot_be_answered_goes_to_the_dead_letters(
     assert key in letters[0]["error"]
     assert await stack.redis.call("GET", key) == b"foreign"
     assert await unanswered(stack) == 0, entry_id
-    assert await ended(stack, "taken") == []
+    for entries in (await ended(stack, "taken"), await stack.stream(reply)):
+        assert [(entry["id"], entry["outcome"]) for entry in entries] == [("taken", outcome)]
+    await stack.add(code="pass", id="taken", timeout=timeout)
+    await stack.add(code="pass", id="last")
+    await queued(stack, "last")
+    assert len(await ended(stack, "taken")) == 1
 
 
 async def test_a_tenant_has_an_ingress_and_results_of_its_own(stack: Stack) -> None:

@@ -150,9 +150,11 @@ async def test_what_kills_every_worker_is_lost_and_a_dead_letter(quick: Stack, t
 
     result = await handle.wait(20)
     assert (result.outcome, result.attempt) == (Outcome.LOST, 2)
-    letters = await quick.stream(quick.cell.keys.dead())
-    assert [(letter["id"], letter["reason"], letter["attempts"], letter["history"]) for letter in letters] == [
-        (handle.id, "attempts", "2", "worker-0,worker-1")
+    (letter,) = await quick.client.dead_letters()
+    assert (letter.id, letter.reason, letter.attempts) == (handle.id, "attempts", 2)
+    assert [(past.attempt, past.owner, past.how) for past in letter.history] == [
+        (1, "worker-0", "its lease ran out"),
+        (2, "worker-1", "its lease ran out"),
     ]
     await all_end_once(quick, [handle.id])
     await forgotten(quick, "worker-0")

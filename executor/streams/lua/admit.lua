@@ -7,13 +7,14 @@
 --       record field/value...
 -- Atomic: record + place in the lane or line + acknowledgement of the ingress entry.
 -- Returns {'admitted'} | {'duplicate', state, outcome} | {'once', first id} (its idempotency key was used before)
---       | {'reply_type'} (nothing written: reject it)
+--       | {'reply_type' | 'once_type'} (nothing written: reject it)
+--       | {'unanswerable', why} (nothing written: bury it)
 local reply_key = optional(KEYS[4], ARGV[1])
 local flow = {ARGV[2], ARGV[3], ARGV[4], ARGV[5]}
 local group, entry, id, tenant, traceparent = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-must_hold(KEYS[1], 'hash')
-must_hold(KEYS[5], 'stream')
-must_hold(KEYS[7], 'zset')
+if not holds(KEYS[1], 'hash') then
+  return {'unanswerable', foreign(KEYS[1], 'hash')}
+end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local answer = duplicate(KEYS[1], KEYS[2], reply_key, flow, id, tenant)
   redis.call('XACK', KEYS[6], group, entry)
@@ -23,6 +24,9 @@ if reply_key and not holds(reply_key, 'stream') then
   return {'reply_type'}
 end
 local once = optional(KEYS[16], ARGV[18])
+if once and not holds(once, 'string') then
+  return {'once_type'}
+end
 local first = once and redis.call('GET', once)
 if first then
   -- Its record only says which evaluation is meant; that one has the state and the result.
@@ -36,12 +40,17 @@ if first then
   end
   redis.call('XACK', KEYS[6], group, entry)
   return {'once', first}
-elseif once then
+end
+local line = {unpack(KEYS, 8, 15)}
+must_hold(KEYS[5], 'stream')
+must_hold(KEYS[7], 'zset')
+check_line(line)
+if once then
   redis.call('SET', once, id, 'PX', ARGV[11])
 end
 local terms, fields = {unpack(ARGV, 11, 17)}, rest(ARGV, 20)
 fields[#fields + 1] = 'entry'
 fields[#fields + 1] = entry
-enter(KEYS[1], KEYS[5], KEYS[7], {unpack(KEYS, 8, 15)}, id, tenant, traceparent, terms, fields)
+enter(KEYS[1], KEYS[5], KEYS[7], line, id, tenant, traceparent, terms, fields)
 redis.call('XACK', KEYS[6], group, entry)
 return {'admitted'}

@@ -3,25 +3,34 @@
 -- KEYS  record, result, results, reply | results, output | results, ages, lane, dead,
 --       line (8: see lib/line.lua)
 -- ARGV  has_reply, has_output, result_ttl_ms, results_cap, reply_ttl_ms, reply_cap,
---       group, consumer, entry, generation, fetch, leave, dead_cap, outcome, result field/value...
+--       group, consumer, entry, generation, fetch, leave, dead_cap, how the attempt ended, its last output, outcome,
+--       result field/value...
 -- fetch  how many next entries of the lane to hand to this consumer in the same step
 -- leave  '1': remove the consumer if it holds nothing any more (a one-shot worker's last word)
 -- Returns {'committed' | 'stale', entry...}; an entry is {entry id, {field, value, ...}}
 local group, consumer, entry, generation = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local found = redis.call('HMGET', KEYS[1], 'generation', 'state', 'tenant')
+local found = redis.pcall('HMGET', KEYS[1], 'generation', 'state')
+if found.err then
+  if not is_wrong_type(found) then
+    error(found)
+  end
+  -- There is no generation to go by: whoever has the entry may answer it.
+  local has_entry = #redis.call('XPENDING', KEYS[7], group, entry, entry, 1, consumer) > 0
+  found = {has_entry and generation, 'running'}
+end
 local answer = {'stale'}
 if found[1] == generation and found[2] == 'running' then
-  local line = rest(KEYS, 9)
-  local flow = {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}
+  must_hold(KEYS[3], 'stream')
+  local line, pairs_ = rest(KEYS, 9), rest(ARGV, 17)
   local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6], line[7]}
-  if ARGV[14] == 'lost' then
-    remember(KEYS[1], consumer)
-    lost(keys, flow, KEYS[8], ARGV[13], 'attempts', rest(ARGV, 15))
-  else
-    terminal(keys, flow, ARGV[14], rest(ARGV, 15))
+  local outcome = ARGV[16]
+  if outcome == 'lost' then
+    remember(KEYS[1], {consumer, ARGV[14], ARGV[15]})
   end
+  local ending = {keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[8], ARGV[13], pairs_}
+  conclude(ending, outcome, outcome == 'lost' and 'attempts', lane_named(KEYS[7]))
   redis.call('XACK', KEYS[7], group, entry)
-  feed(line, KEYS[7], group, math.max(1, tonumber(ARGV[11])), found[3])
+  feed_if_ours(line, KEYS[7], group, math.max(1, tonumber(ARGV[11])), value_of(pairs_, 'tenant'))
   answer = {'committed'}
 elseif found[1] == generation and found[2] == 'done' then
   answer = {'committed'}

@@ -5,9 +5,14 @@
 -- Returns {moved, fed}
 local lane, line = KEYS[1], rest(KEYS, 2)
 local group, credit, ttl_ms, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+must_hold(lane, 'stream')
+check_line(line)
 local due = redis.call('ZRANGE', line[5], '-inf', now_ms(), 'BYSCORE', 'LIMIT', 0, most)
 for _, found in ipairs(due) do
-  queue(line, lane, group, string.sub(found, 2), string.sub(found, 1, 1) == '=', credit, ttl_ms)
+  local member = string.sub(found, 2)
+  if owner_of(member) then  -- else no script put it there
+    queue(line, lane, group, member, string.sub(found, 1, 1) == '=', credit, ttl_ms)
+  end
   redis.call('ZREM', line[5], found)
 end
 if redis.call('EXISTS', line[6]) == 1 then

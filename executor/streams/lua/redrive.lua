@@ -23,6 +23,7 @@ elseif redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then
 end
 must_hold(KEYS[4], 'stream')
 must_hold(KEYS[5], 'zset')
+check_line(rest(KEYS, 7))
 local fields = {'redrive_of', found[3]}
 for i, name in ipairs(names) do
   fields[#fields + 1] = name

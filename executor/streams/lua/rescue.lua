@@ -10,24 +10,14 @@ local expired = redis.call('XPENDING', KEYS[7], group, 'IDLE', ARGV[9], entry, e
 if #expired == 0 then
   return 'alive'
 end
-local found = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'max_attempts')
-local state, attempt = found[1], tonumber(found[2] or 0)
-if state ~= 'queued' and state ~= 'running' then
+local found = look(KEYS[1])
+if found and (found.state == 'done' or found.state == 'duplicate' or redis.call('EXISTS', KEYS[1]) == 0) then
   redis.call('XACK', KEYS[7], group, entry)
   return 'gone'
 end
-if state == 'running' then
-  remember(KEYS[1], expired[1][2])
-end
-if attempt < tonumber(found[3] or 1) then
-  requeue(KEYS[1], KEYS[7], line, group, entry, ARGV[11])
-  return 'requeued'
-end
-local fields = rest(ARGV, 12)
-for _, value in ipairs({'attempt', tostring(attempt), 'worker', expired[1][2]}) do
-  fields[#fields + 1] = value
-end
-local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6], line[7]}
-lost(keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[8], ARGV[10], 'attempts', fields)
-redis.call('XACK', KEYS[7], group, entry)
-return 'lost'
+local output = optional(KEYS[5], ARGV[2])
+local begun = not found or found.state ~= 'queued'
+local past = begun and {expired[1][2], 'its lease ran out', found and tail_of(output, found.attempt) or ''}
+local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), output, KEYS[6], line[7]}
+local ending = {keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[8], ARGV[10], rest(ARGV, 12)}
+return next_or_lost(ending, line, {KEYS[7], group, entry}, found, past, ARGV[11])

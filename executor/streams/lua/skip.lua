@@ -3,9 +3,9 @@
 -- It is read and acknowledged as a worker would, never deleted, so that lag stays exact and nobody is woken for it.
 -- KEYS  record, lane
 -- ARGV  group, consumer, entry
--- Returns 1 (passed over) | 0 (somebody was there first, or it has not ended)
-local state = redis.call('HGET', KEYS[1], 'state')
-if state == 'queued' or state == 'running' then
+-- Returns 1 (passed over) | 0 (somebody was there first, or it has not ended as far as its record tells)
+local known = look(KEYS[1])
+if not known or known.state ~= 'done' and known.state ~= 'duplicate' and redis.call('EXISTS', KEYS[1]) == 1 then
   return 0
 end
 local found = group_of(KEYS[2], ARGV[1])

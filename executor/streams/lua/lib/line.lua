@@ -15,6 +15,15 @@
 local COST = {1, 4, 16}  -- virtual time that one evaluation of a priority takes: 16 high ones for 4 normal ones for 1 low
 local MOST_SKIPPED = 64  -- turns in one call of tenants that have nothing, or are at their quota
 
+local KINDS = {'zset', 'zset', 'zset', 'hash', 'zset', 'zset', 'zset', 'hash'}
+
+-- Raises WRONGTYPE, before anything is written, when a key of the line holds something else.
+local function check_line(line)
+  for i = redis.call('EXISTS', unpack(line, 1, 6)) > 0 and 1 or 7, 8 do
+    must_hold(line[i], KINDS[i])
+  end
+end
+
 local function padded(digits)
   return string.rep('0', 20 - #digits) .. digits
 end
@@ -25,18 +34,20 @@ local function member_of(record)
   local found = redis.call('HMGET', record, 'priority', 'tenant', 'entry', 'id', 'attempt', 'traceparent')
   local ms, number = string.match(found[3] or '', '^(%d+)%-(%d+)$')
   local age = padded(ms or '0') .. '-' .. padded(number or '0')
-  return (found[1] or 2) .. '/' .. (found[2] or '') .. '/' .. age .. ' ' .. (found[4] or '') .. ' ' .. (found[5] or 0) + 1 .. ' '
+  return (string.match(found[1] or '', '^[123]$') or 2) .. '/' .. (found[2] or '') .. '/' .. age .. ' ' .. (found[4] or '') .. ' ' .. (found[5] or 0) + 1 .. ' '
     .. (found[6] or '')
 end
 
 local function owner_of(member)
-  return string.match(member, '^(%d)/([^/]*)/')
+  return string.match(member, '^([123])/([^/]*)/')
 end
 
 local function let_in(line, lane, member)
   local tenant, id, attempt, traceparent = string.match(member, '^%d/([^/]*)/[%d-]+ (%S*) (%d+) (.*)$')
-  redis.call('XADD', lane, '*', 'id', id, 'tenant', tenant, 'attempt', attempt, 'traceparent', traceparent)
-  mark(line[7], 'lane', tenant, id)
+  if id then  -- else no script put it there
+    redis.call('XADD', lane, '*', 'id', id, 'tenant', tenant, 'attempt', attempt, 'traceparent', traceparent)
+    mark(line[7], 'lane', tenant, id)
+  end
 end
 
 -- Lag plus pending of a lane; nil while its lag is unknown, 0 while it has no group: the janitor mends both.
@@ -81,10 +92,10 @@ local function delay(line, flag, member, until_ms, ttl_ms)
   keep(line[5], ttl_ms)
 end
 
--- Takes a waiting attempt out again: cancelled, or too old.
+-- Takes a waiting attempt out again: cancelled, or too old. A key that is not ours any more holds no place of it.
 local function leave_line(line, member)
-  if redis.call('ZREM', line[6], member) == 0 then
-    redis.call('ZREM', line[5], '+' .. member, '=' .. member)
+  if redis.pcall('ZREM', line[6], member) ~= 1 then
+    redis.pcall('ZREM', line[5], '+' .. member, '=' .. member)
   end
 end
 
@@ -142,6 +153,10 @@ end
 -- Lets in what there is room for; returns how many. `freed` is a tenant that has one less in lanes.
 local function feed(line, lane, group, most, freed)
   local credit = tonumber(redis.call('HGET', line[4], 'credit') or nil)
+  if credit then
+    must_hold(lane, 'stream')
+    check_line(line)
+  end
   local used = credit and outstanding(lane, group)
   if not used then
     return 0
@@ -165,4 +180,12 @@ local function feed(line, lane, group, most, freed)
     redis.call('DEL', line[1], line[2], line[3], line[4])
   end
   return fed
+end
+
+-- The same, by a step that must not fail for what is not its own: the janitor's feed says what is wrong with the line.
+local function feed_if_ours(line, lane, group, most, freed)
+  local done, problem = pcall(feed, line, lane, group, most, freed)
+  if not done and not is_wrong_type(problem) then
+    error(problem)
+  end
 end

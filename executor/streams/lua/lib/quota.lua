@@ -10,9 +10,10 @@ local function mark(usage, what, tenant, id)
   redis.call('ZADD', usage, 0, what .. '/' .. tenant .. '/' .. id)
 end
 
+-- An end must not fail for a key of all that holds something else: nor does that say anything of it.
 local function unmark(usage, tenant, id)
   local name = tenant .. '/' .. id
-  redis.call('ZREM', usage, 'open/' .. name, 'lane/' .. name)
+  redis.pcall('ZREM', usage, 'open/' .. name, 'lane/' .. name)
 end
 
 local function held(usage, what, tenant)
