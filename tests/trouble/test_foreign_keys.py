@@ -33,7 +33,8 @@ class Scene:
             "record": keys.record("default", "x"), "result": keys.result("default", "x"), "results": keys.results(),
             "reply": self.to.reply_to, "output": keys.output("default", "x"), "ages": keys.ages(),
             "lane": keys.lane(LANE), "dead": keys.dead(), "high": high, "normal": normal, "low": low, "order": order,
-            "later": later, "waiting": waiting, "usage": usage, "quotas": quotas, "once": keys.once("default", ONCE), "executors": keys.executors(),
+            "later": later, "waiting": waiting, "usage": usage, "quotas": quotas,
+            "once": keys.once("default", ONCE), "executors": keys.executors(),
             "heartbeat": keys.heartbeat("by-hand"), "ingress": keys.requests(),
         }  # fmt: skip
 
