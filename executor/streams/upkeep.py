@@ -125,17 +125,11 @@ class Upkeep:
         except GroupMissing:
             return True
 
-    async def reap(self, stream: str, group: str, keep: Sequence[str] = ()) -> list[str]:
-        """Remove consumers that hold nothing and have done nothing for `_GONE_AFTER` leases; returns their names.
-
-        Args:
-            stream: key of a lane or of an ingress stream.
-            group: of it.
-            keep: names that are known to be somebody's.
-        """
+    async def reap(self, stream: str, group: str) -> list[str]:
+        """Remove consumers that hold nothing and have done nothing for `_GONE_AFTER` leases; returns their names."""
         idle_ms = round(self._cell.delivery.lease * 1000 * _GONE_AFTER)
-        names: list[bytes] = await run(self._channel, "reap", [stream], [group, idle_ms, *keep])
-        return [name.decode() for name in names]
+        names: list[bytes] = await run(self._channel, "reap", [stream], [group, idle_ms])
+        return [name.decode("utf-8", "replace") for name in names]
 
     async def tidy(self, stream: str, group: str) -> tuple[int, bool]:
         """Trim a stream behind what is finished; returns entries removed and whether a nil lag was repaired."""
