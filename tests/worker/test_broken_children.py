@@ -108,6 +108,19 @@ async def test_a_worker_has_as_many_keepers_as_before_its_zygote_was_killed(stac
     assert len(below(worker, KEEPERS)) == 5
 
 
+async def test_what_an_evaluation_wrote_goes_although_its_keeper_was_killed(stack: Stack, tmp_path: Path) -> None:
+    """It was there for as long as the worker lived."""
+    await stack.dispatcher()
+    await stack.worker(EXECUTOR_SCRATCH_DIR=str(tmp_path))
+    code = "import os, time\nopen('left', 'w').write('x')\nos.kill(os.getppid(), 9)\ntime.sleep(9)"
+
+    result = await stack.client.run(code, max_attempts=1, wait_timeout=20)
+
+    assert result.outcome is Outcome.LOST
+    await wait_until(lambda: not any(tmp_path.rglob("left")), "what it wrote is gone", 5)
+    assert (await stack.client.run("print(1)", wait_timeout=20)).stdout == "1\n"
+
+
 async def test_a_worker_killed_after_its_zygote_leaves_no_scratch_folder(stack: Stack, tmp_path: Path) -> None:
     """The zygote would have removed it; without one the keepers do."""
     await stack.dispatcher()

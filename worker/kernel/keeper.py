@@ -117,7 +117,7 @@ class Keeper:
         out, err = os.read(stdout, CHUNK), os.read(stderr, CHUNK)
         text = os.read(report, _REPORT_BYTES) if status else b""
         if status and not text:
-            os._exit(3)
+            self._leave(3)
         sizes = (len(out), len(err))
         left = b"true" if left_behind else b"false"
         done = _DONE % (status, usage.cpu, usage.max_rss, left, *sizes, *sizes, len(text))
@@ -143,7 +143,10 @@ class Keeper:
                 return
 
     def _obey(self, run: Run, poller: select.poll) -> None:
-        data = os.read(_CONTROL, 65536)
+        try:
+            data = os.read(_CONTROL, 65536)
+        except ConnectionResetError:  # the supervisor ended with words of ours unread
+            data = b""
         if not data:
             self._leave()
         for header, _ in self._reader.feed(data):
@@ -192,7 +195,7 @@ class Keeper:
         report = self._read_report(run.report)
         begun = not status or bool(report)
         if not begun and not run.reason:
-            os._exit(3)  # as in _report_short
+            self._leave(3)  # as in _report_short
         keep = run.limits["output"] if run.limits else DEFAULT_KEEP
         self._drain(run, "stdout", run.stdout, keep)
         self._drain(run, "stderr", run.stderr, keep)
@@ -215,7 +218,7 @@ class Keeper:
             report,
         )
         if not begun:
-            os._exit(3)
+            self._leave(3)
 
     def _drain(self, run: Run, name: str, stream: Capture, keep: int) -> None:
         """Take what is left in a pipe once every writer is gone."""
@@ -245,12 +248,13 @@ class Keeper:
         except OSError:
             self._leave()
 
-    def _leave(self) -> NoReturn:
-        """The supervisor is gone. The zygote removes what was written; where it is gone too, each its own."""
+    def _leave(self, status: int = 0) -> NoReturn:
+        """End, and leave nothing: the zygote, which sees to that for a keeper that was killed, may be gone."""
         tree.end(tree.Usage())
         try:
             if scratch.empty("."):
                 os.rmdir(self._folder)
+            if status == 0:  # dismissed, perhaps the last one; else others follow
                 os.rmdir(os.path.dirname(self._folder))
         finally:
-            os._exit(0)
+            os._exit(status)

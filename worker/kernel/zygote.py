@@ -105,7 +105,10 @@ class Zygote:
                     self._bury(fd)
 
     def _obey(self, poller: select.poll) -> None:
-        data, passed, _, _ = socket.recv_fds(self._control, 65536, 2)
+        try:
+            data, passed, _, _ = socket.recv_fds(self._control, 65536, 2)
+        except ConnectionResetError:  # the supervisor ended with words of ours unread
+            data, passed = b"", []
         if not data or len(passed) != 2:
             for pid in self._keepers.values():
                 tree.kill(pid)
@@ -125,8 +128,7 @@ class Zygote:
 
     def _remove_scratch(self) -> None:
         """The supervisor is gone, perhaps without a word: nobody else would remove what its evaluations wrote."""
-        if os.path.isdir(self._scratch) and scratch.empty(self._scratch):
-            os.rmdir(self._scratch)
+        _remove(self._scratch)
 
     def _become_keeper(self, passed: list[int], header: dict[str, Any]) -> None:
         """Set the descriptors where a child expects them: 3 is its report's, 4 the requests, 5 our control.
@@ -140,21 +142,23 @@ class Zygote:
         os.closerange(child.FIRST_FOREIGN_FD + 1, 1 << 20)
         folder = os.path.join(self._scratch, header["name"])
         try:
-            os.mkdir(folder, 0o700)
+            os.makedirs(folder, 0o700)  # the last keeper of a zygote before this one may have removed what is above
             os.environ.update(HOME=folder, TMPDIR=folder)
             Keeper(folder, header["rlimits"]).run()
         finally:
             os._exit(1)
 
     def _bury(self, pidfd: int) -> None:
-        """Reap a keeper, tell how it ended, and end what its evaluation left to this process."""
+        """Reap a keeper, tell how it ended, end what its evaluation left to this process and remove what it wrote."""
         _, status = os.waitpid(self._keepers.pop(pidfd), 0)
-        self._tell({"do": "ended", "name": self._names.pop(pidfd), "status": status})
+        name = self._names.pop(pidfd)
+        self._tell({"do": "ended", "name": name, "status": status})
         os.close(pidfd)
         keepers = set(self._keepers.values())
         while True:
             strays = [pid for pid in tree.descendants(os.getpid()) if self._is_stray(pid, keepers)]
             if not strays:
+                _remove(os.path.join(self._scratch, name))
                 return
             for pid in strays:
                 tree.kill(pid)
@@ -170,6 +174,11 @@ class Zygote:
     def _is_stray(self, pid: int, keepers: set[int]) -> bool:
         below = {one for keeper in keepers for one in (keeper, *tree.descendants(keeper))}
         return pid not in below
+
+
+def _remove(folder: str) -> None:
+    if os.path.isdir(folder) and scratch.empty(folder):
+        os.rmdir(folder)
 
 
 def _reap(pid: int) -> None:
