@@ -116,7 +116,9 @@ class Intake:
             to = self._destination(entry, tenant)
             request = parse_entry(entry.fields, self._settings.limits.request)
             context = request.traceparent or new_traceparent(self._settings.telemetry.traces_sample)
-            to = Destination(tenant, request.id or entry.entry_id, self._reply_to(request.reply_to), request.stream)
+            to = Destination(
+                tenant, request.id or entry.entry_id, self._reply_to(request.reply_to, tenant), request.stream
+            )
             return self._admission(entry, request, to, context)
         except InvalidField as error:
             result = EvaluationResult(
@@ -153,13 +155,13 @@ class Intake:
         """Where to answer an entry that may turn out unreadable: its plain id and reply stream, if they are good."""
         raw_id, reply_to = peek(entry.fields)
         known = raw_id if ID_PATTERN.fullmatch(raw_id) else entry.entry_id
-        return Destination(tenant, known, reply_to if self._keys.is_reply(reply_to) else "")
+        return Destination(tenant, known, reply_to if self._keys.is_reply(reply_to, tenant) else "")
 
-    def _reply_to(self, key: str | None) -> str:
+    def _reply_to(self, key: str | None, tenant: str) -> str:
         if key is None:
             return ""
-        if not self._keys.is_reply(key):
-            raise InvalidField("reply_to", f"{key[:128]!r} is not {self._keys.reply('<name>')}")
+        if not self._keys.is_reply(key, tenant):
+            raise InvalidField("reply_to", f"{key[:128]!r} is not {self._keys.reply('<name>', tenant)}")
         return key
 
     def _follow_up(self, decisions: list[Admission | Rejection], answers: list[list[bytes]]) -> None:

@@ -95,7 +95,7 @@ class Client:
         self._caller = Caller(self._cell)
         self._dead = DeadLetters(self._cell)
         self._tracer = Tracer("executor-client", self._settings.telemetry.traces)
-        self._replies = Replies(self._caller, tenant, self._cell.keys.reply(f"client-{secrets.token_hex(8)}"))
+        self._replies = Replies(self._caller, tenant, self._cell.keys.reply(f"client-{secrets.token_hex(8)}", tenant))
 
     async def __aenter__(self) -> Self:
         return self

@@ -63,13 +63,13 @@ class Keys:
         """Dead letters (capped stream)."""
         return f"{self.prefix}:dead"
 
-    def reply(self, name: str) -> str:
+    def reply(self, name: str, tenant: str = DEFAULT_TENANT) -> str:
         """Reply stream of one caller (capped stream with a TTL)."""
-        return f"{self.prefix}:reply:{name}"
+        return f"{self.prefix}:reply:{_scoped(tenant, name)}"
 
-    def is_reply(self, key: str) -> bool:
-        """Whether a caller may name this key in `reply_to`."""
-        head = f"{self.prefix}:reply:"
+    def is_reply(self, key: str, tenant: str) -> bool:
+        """Whether a caller of a tenant may name this key in `reply_to`: what is written there is not its own write."""
+        head = self.reply("", tenant)
         return key.startswith(head) and ID_PATTERN.fullmatch(key[len(head) :]) is not None
 
     def lane(self, name: str) -> str:

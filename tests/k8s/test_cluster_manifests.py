@@ -145,7 +145,7 @@ def test_the_local_overlay_has_every_secret_that_is_referred_to() -> None:
         for _, template in _templates(local)
         for container in _containers(template["spec"])
         for variable in container.get("env", [])
-        if (ref := variable.get("valueFrom", {}).get("secretKeyRef"))
+        if (ref := variable.get("valueFrom", {}).get("secretKeyRef")) and not ref.get("optional")
     }
     for one in _of_kind(local, "TriggerAuthentication"):
         wanted |= {(ref["name"], ref["key"]) for ref in one["spec"]["secretTargetRef"]}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,84 +11,14 @@ import pytest
 
 from dispatcher.surroundings import Surroundings
 from executor.client import Client
-from executor.errors import ExecutorError, NotAuthorized
+from executor.errors import NotAuthorized
 from executor.settings import load
 from executor.streams.lane import Lane
 from executor.streams.server import Cell
 from executor.tracing import now_ns
-from tests.support.servers import server_program
 from tests.support.stack import Stack
-from tests.support.users import BASE, ROLES, printed_users
+from tests.support.users import ROLES, Cluster, printed_users
 from tests.support.wait import wait_until
-
-
-class Cluster:
-    """A server with the users of the manifests, and connections as each of them."""
-
-    def __init__(self, socket: str) -> None:
-        self._socket = socket
-        self._cells: list[Cell] = []
-        self._stacks: list[Stack] = []
-
-    def url(self, role: str) -> str:
-        return f"unix://{role}:secret-{role}@{self._socket}"
-
-    def caller(self) -> Client:
-        return Client(self.url("caller"), settings=load({}))
-
-    def stack(self, role: str, **variables: str) -> Stack:
-        stack = Stack(self.url(role), "executor", **variables)
-        self._stacks.append(stack)
-        return stack
-
-    async def call(self, role: str, *command: str | int) -> Any:
-        settings = load({})
-        cell = Cell(self.url(role), settings.server, settings.delivery)
-        try:
-            return await cell.channel("test").call(*command)
-        finally:
-            await cell.close()
-
-    async def answers(self) -> bool:
-        try:
-            return bool(await self.call("boss", "PING"))
-        except ExecutorError:
-            return False
-
-    async def denied(self, role: str, *command: str | int) -> bool:
-        try:
-            await self.call(role, *command)
-        except NotAuthorized:
-            return True
-        return False
-
-    async def log(self) -> list[str]:
-        """What the server refused, as `user command-or-key`."""
-        rows: list[Any] = await self.call("boss", "ACL", "LOG")
-        entries = [dict(zip(row[::2], row[1::2], strict=True)) for row in rows]
-        return [f"{one[b'username'].decode()} {one[b'object'].decode()}" for one in entries]
-
-    async def close(self) -> None:
-        for stack in self._stacks:
-            await stack.close()
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    """The server of the manifests: their configuration and their users, on a socket, and `boss` to look with."""
-    users, socket = tmp_path / "users.acl", tmp_path / "server.sock"
-    users.write_text(printed_users() + "user boss on >secret-boss allchannels ~* +@all\n")
-    own = {"dir": tmp_path, "port": 0, "unixsocket": socket, "aclfile": users, "logfile": tmp_path / "log"}
-    options = [str(word) for name, value in own.items() for word in (f"--{name}", value)]
-    process = subprocess.Popen([server_program(), str(BASE / "redis.conf"), *options])
-    try:
-        running = Cluster(str(socket))
-        await wait_until(running.answers, "the server answers")
-        yield running
-        await running.close()
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_the_default_user_is_off_and_every_role_has_a_line() -> None:
