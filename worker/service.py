@@ -200,7 +200,10 @@ class Worker:
                 await self._outage.wait(error)
 
     def _attempt(self, lease: Lease) -> Attempt:
-        return Attempt(lease, self._settings.limits, self._id, self._cell.keys.is_reply)
+        def is_reply(key: str) -> bool:
+            return self._cell.keys.is_reply(key, lease.entry.tenant)
+
+        return Attempt(lease, self._settings.limits, self._id, is_reply)
 
     def _on_claim(self) -> None:
         """A one-shot worker is seen to be busy at once: a scaler counts it as pending until then."""

@@ -72,7 +72,9 @@ async def look_up(keys: Keys, channel: Channel, tenant: str, evaluation_id: str)
     names = ("state", "lane", "traceparent", "entry", "deadline", "owner", "reply_to", "stream")
     found = await channel.call("HMGET", keys.record(tenant, evaluation_id), *names)
     *facts, reply_to, stream = ((value or b"").decode("utf-8", "replace") for value in found)
-    return Known(Destination(tenant, evaluation_id, reply_to if keys.is_reply(reply_to) else "", stream == "1"), *facts)
+    return Known(
+        Destination(tenant, evaluation_id, reply_to if keys.is_reply(reply_to, tenant) else "", stream == "1"), *facts
+    )
 
 
 async def look_past(keys: Keys, channel: Channel, tenant: str, evaluation_id: str) -> Known:
