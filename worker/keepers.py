@@ -284,7 +284,7 @@ class Keepers:
     def disconnect(self) -> None:
         """Let go of every keeper while the event loop still runs; each kills its tree and ends."""
         self._closing = True
-        if self._control is not None:
+        if self._control is not None and self._control.fileno() >= 0:  # it may be done again, at the program's end
             asyncio.get_running_loop().remove_reader(self._control)
         for keeper in list(self._keepers):
             keeper.close()

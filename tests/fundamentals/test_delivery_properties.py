@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -241,9 +242,10 @@ class Deliveries(RuleBasedStateMachine):
             await self.stack.redis.call("DEL", *names)
 
 
+@pytest.mark.timeout(300)  # what fails is made small first
 def test_deliveries_are_as_the_model_says(server: EmbeddedServer) -> None:
     machine: Any = type("OnThisServer", (Deliveries,), {"server": server})
     checks = list(HealthCheck)
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=checks)
+        machine, settings=settings(max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=checks)
     )
