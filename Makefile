@@ -3,10 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install run check test chaos e2e bench bench-long lock image clean
+.PHONY: help install run check test test-servers chaos e2e bench bench-long lock image clean
 
 help: ## Show the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv from the lock file
 
@@ -28,6 +28,12 @@ check: install ## Lint, types, import contracts, spelling
 
 test: install ## All tests, on a real server
 	$(BIN)/pytest -n 2 -p no:randomly
+
+test-servers: install ## What depends on the server, on Redis 7.0, 8.0 and Valkey 8.1 from Debian
+	tests/servers
+	@for server in .servers/*/server; do echo "$$server"; EXECUTOR_TEST_SERVER=$$PWD/$$server \
+	    $(BIN)/pytest -q -n 2 -p no:randomly tests/fundamentals tests/trouble tests/dispatcher tests/worker \
+	    tests/cli/test_doctor.py tests/cli/test_dead.py tests/k8s/test_redis_*.py || exit 1; done
 
 chaos: install ## 20,000 evaluations under every fault, each promise checked; SEED=n replays a run
 	@dpkg -s libfaketime >/dev/null 2>&1 || { command -v apt-get >/dev/null && apt-get install -qq -y libfaketime; } || true

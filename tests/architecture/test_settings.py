@@ -96,7 +96,7 @@ def test_keys_are_documented() -> None:
         "executor:once:<tenant>:<hash>",
     }  # fmt: skip
 
-    assert {row[0].strip("`") for row in _table("Redis")} == names
+    assert {row[0].strip("`") for row in _table("Keys")} == names
 
 
 def test_the_kernel_has_the_same_output_ceiling() -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from executor import keys
 from executor.settings import WorkerSettings
+from keda.manifests import load
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("overlays/local", "overlays/cluster")
@@ -200,18 +201,25 @@ def test_every_setting_in_the_config_exists() -> None:
                 assert set(one["data"]) <= known
 
 
+def _with_components(overlay: str, *components: str) -> list[Manifest]:
+    # kustomize reads no folder outside the tree of the one it builds by an absolute path
+    folder = ROOT / "k8s" / f".test-{'-'.join(components)}-{Path(overlay).name}"
+    folder.mkdir()
+    try:
+        lines = [
+            f"resources: [../{overlay}]",
+            f"components: [{', '.join(f'../components/{one}' for one in components)}]",
+        ]
+        (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
+        return _kustomize(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("component", ["jaeger", "managed-redis"])
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_components_fit_every_overlay(component: str, overlay: str) -> None:
-    # kustomize reads no folder outside the tree of the one it builds by an absolute path
-    folder = ROOT / "k8s" / f".test-{component}-{Path(overlay).name}"
-    folder.mkdir()
-    try:
-        lines = [f"resources: [../{overlay}]", f"components: [../components/{component}]"]
-        (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
-        found = _kustomize(folder)
-    finally:
-        shutil.rmtree(folder)
+    found = _with_components(overlay, component)
 
     names = {(one["kind"], _name(one)) for one in found}
     assert (("Deployment", "jaeger") in names) is (component == "jaeger")
@@ -220,3 +228,36 @@ def test_components_fit_every_overlay(component: str, overlay: str) -> None:
         (config,) = [one for one in found if _name(one) == "executor-config"]
         assert config["data"]["EXECUTOR_TRACES"] == "http://jaeger:4318"
         test_every_pod_is_restricted_and_its_root_read_only(found)
+
+
+@pytest.mark.parametrize("more", [(), ("redis-ca",), ("sentinel",), ("redis-ca", "sentinel")])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_redis_elsewhere_is_reached_as_it_says(overlay: str, more: tuple[str, ...], tmp_path: Path) -> None:
+    """The parameters are those of KEDA 2.21 (pkg/scalers/redis_scaler.go); TLS is asked for in one place only."""
+    found = _with_components(overlay, "managed-redis", *more)
+
+    (authentication,) = _of_kind(found, "TriggerAuthentication")
+    parameters = {one["parameter"] for one in authentication["spec"]["secretTargetRef"]}
+    triggers = [one for scaled in _of_kind(found, "ScaledObject", "ScaledJob") for one in scaled["spec"]["triggers"]]
+    sentinel, private = "sentinel" in more, "redis-ca" in more
+    assert triggers
+    assert {one["type"] for one in triggers} == {"redis-sentinel-streams" if sentinel else "redis-streams"}
+    assert parameters >= {"username", "password", "addresses" if sentinel else "address"}
+    assert ({"sentinelMaster", "sentinelPassword"} <= parameters) is sentinel
+    assert ({"tls", "ca"} <= parameters) is private
+    assert all(("enableTLS" in one["metadata"]) is not private for one in triggers)
+    mounts = [
+        (name, container["name"])
+        for name, template in _templates(found)
+        for container in _containers(template["spec"])
+        if any(one["mountPath"] == "/etc/executor-redis" for one in container["volumeMounts"])
+    ]
+    assert all(container != "evaluation" for _, container in mounts)
+    assert len(mounts) == (len(list(_templates(found))) if private else 0)
+    (policy,) = [one for one in _of_kind(found, "NetworkPolicy") if _name(one) == "to-redis"]
+    assert ({"port": 26379} in policy["spec"]["egress"][0]["ports"]) is sentinel
+    test_every_pod_is_restricted_and_its_root_read_only(found)
+    scaled = [one for one in found if one["kind"] in ("ScaledObject", "ScaledJob")]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(scaled))
+    (tmp_path / "kustomization.yaml").write_text("resources: [all.yaml]\n")
+    assert len(load(tmp_path)) == len(scaled), "the local autoscaler reads them as well"
