@@ -13,13 +13,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import redis
 
 from bench.peers import environment, server
 from bench.peers.peer import Conversation
+from bench.recovery.pace import Pace, StoodStill, Stopped
 from bench.recovery.report import Report
 from bench.recovery.trial import SCENARIOS, Outcome, Size, Trial
 from bench.table import dump
@@ -33,6 +34,9 @@ its recommended settings for jobs that outlive their worker, and the same recove
 What was killed is not started again by hand. The first run installs the systems under .venv-peers (once, some 20 s).
 """
 
+TRIES = 5
+"""How often a scenario is begun before a machine that stands still is given up."""
+
 
 class Bench:
     """One server, and every system on it for each trial."""
@@ -45,17 +49,32 @@ class Bench:
         self._lock = threading.Lock()
 
     def trials(self, scenario: str, number: int, pythons: dict[str, Path]) -> dict[str, Outcome]:
-        """Carry a scenario out on all systems at the same time."""
+        """Carry a scenario out on all systems at the same time, again if the machine stood still meanwhile."""
+        for _ in range(TRIES):
+            try:
+                return self._all(scenario, number, pythons)
+            except StoodStill as error:
+                _say(f"  the machine stood still for {error}: all of it again")
+        raise RuntimeError(f"the machine stood still in each of {TRIES} tries")
+
+    def _all(self, scenario: str, number: int, pythons: dict[str, Path]) -> dict[str, Outcome]:
+        stop = threading.Event()
         with ThreadPoolExecutor(len(pythons)) as pool:
             futures = {
-                name: pool.submit(self._trial, name, python, database, scenario, number)
+                name: pool.submit(self._trial, name, python, database, scenario, number, Pace(stop))
                 for database, (name, python) in enumerate(pythons.items())
             }
+            try:
+                wait(futures.values(), return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()  # whoever is not through by now, because of an error or of Ctrl-C, is not to go on
+            failed = [error for future in futures.values() if (error := future.exception()) is not None]
+            for error in sorted(failed, key=lambda error: isinstance(error, Stopped)):
+                raise error
             return {name: future.result() for name, future in futures.items()}
 
-    def _trial(self, name: str, python: Path, database: int, scenario: str, number: int) -> Outcome:
-        folder = self._folder / f"{name}-{scenario}-{number}"
-        folder.mkdir()
+    def _trial(self, name: str, python: Path, database: int, scenario: str, number: int, pace: Pace) -> Outcome:
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-{scenario}-{number}-", dir=self._folder))
         url = self._valkey.url(database)
         with redis.Redis.from_url(url) as connection:
             connection.flushdb()  # what an earlier trial lost would come back in this one
@@ -64,7 +83,7 @@ class Bench:
             facts = system.step(do="start")
             self._report.versions[name] = facts["version"]
             self._report.knobs[name] = [tuple(knob) for knob in facts["knobs"]]
-            outcome = Trial(system, folder, SCENARIOS[scenario], self._size, seed=number).run()
+            outcome = Trial(system, folder, SCENARIOS[scenario], self._size, number, pace).run()
         with self._lock:
             _say(f"  {name}: {_brief(outcome)}")
         return outcome

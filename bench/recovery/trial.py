@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.peers import processes
 from bench.peers.peer import Conversation
 from bench.recovery.notes import Notes
+from bench.recovery.pace import Pace
 from bench.recovery.side import Plan
 
 LOOK_SECONDS = 0.1
@@ -100,11 +101,14 @@ class Outcome:
 class Trial:
     """Carries a scenario out on one system."""
 
-    def __init__(self, system: Conversation, folder: Path, scenario: Scenario, size: Size, seed: int) -> None:
+    def __init__(
+        self, system: Conversation, folder: Path, scenario: Scenario, size: Size, seed: int, pace: Pace
+    ) -> None:
         self._system = system
         self._notes = folder / "notes"
         self._scenario = scenario
         self._size = size
+        self._pace = pace
         self._random = random.Random(seed)  # the same jobs for all systems
         self._workers: list[int] = []
         self._more = 0
@@ -198,7 +202,7 @@ class Trial:
             seen |= dict.fromkeys(new, now)
             if new and len(seen) == len(names):
                 limit = now + self._size.timeout + LINGER_SECONDS
-            time.sleep(LOOK_SECONDS)  # how precise times are, as stated
+            self._pace.pause(LOOK_SECONDS)
         good, bad = self._results()
         return seen, _among(names, good), _among(names, bad)
 
@@ -220,7 +224,7 @@ class Trial:
         while not condition():
             if time.monotonic() > limit:
                 raise RuntimeError(f"{self._system.name}: within {READY_SECONDS:g} s it was not so that {what}")
-            time.sleep(0.02)  # until it is so, which is the condition
+            self._pace.pause(0.02)
 
 
 def _positive(counts: dict[str, int]) -> dict[str, int]:

@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from bench.soak.load import OpenLoop, capacity
@@ -29,6 +30,8 @@ example:
   python -m bench.soak --minutes 2 --json > soak.json
 """
 SAMPLE_SECONDS = 2.0
+STILL_SECONDS = 5.0
+"""A machine that stood still for longer than this (a suspended guest) has measured nothing."""
 AT_ONCE = 16
 """Evaluations in flight while the capacity is looked for."""
 PASSING = ("eval", "result", "output", "reply", "once")
@@ -69,6 +72,7 @@ class Soak:
             "results never came": lost,
             "results with a wrong outcome": load.wrong,
             "requests could not be sent": load.refused,
+            f"times the machine stood still for more than {STILL_SECONDS:g} s": self._standstills(findings),
         }
         return findings
 
@@ -81,6 +85,11 @@ class Soak:
             task.cancel()
         await asyncio.wait([sampling, showing])
         findings.samples = [(at - load.start, sample) for at, sample in self._sampler.samples]
+
+    @staticmethod
+    def _standstills(findings: Findings) -> int:
+        instants = [at for at, _ in findings.samples]
+        return sum(late - early > SAMPLE_SECONDS + STILL_SECONDS for early, late in pairwise(instants))
 
     async def _show(self, load: OpenLoop) -> None:
         """A line for each minute that is over."""
