@@ -114,6 +114,8 @@ class Intake:
         to, context = Destination(tenant, entry.entry_id), ""
         try:
             to = self._destination(entry, tenant)
+            if entry.twice is not None:
+                raise InvalidField(entry.twice.decode("utf-8", "replace")[:128] or "''", "is given more than once")
             request = parse_entry(entry.fields, self._settings.limits.request)
             context = request.traceparent or new_traceparent(self._settings.telemetry.traces_sample)
             to = Destination(
@@ -121,15 +123,12 @@ class Intake:
             )
             return self._admission(entry, request, to, context)
         except InvalidField as error:
-            result = EvaluationResult(
-                id=to.id,
-                tenant=tenant,
-                outcome=Outcome.REJECTED,
-                error=str(error),
-                field=error.field,
-                traceparent=context,
+            return _rejection(entry, to, context, error)
+        except Exception:  # a mistake of ours in reading one request must not stop all others, again and again
+            log.exception("a request cannot be read", extra={"evaluation_id": to.id})
+            return _rejection(
+                entry, to, context, InvalidField("request", "cannot be read; the dispatcher's log says why")
             )
-            return Rejection(entry, to, result)
 
     def _admission(self, entry: IngressEntry, request: EvaluationRequest, to: Destination, context: str) -> Admission:
         rules = self._policy.tenants[to.tenant]
@@ -154,7 +153,7 @@ class Intake:
     def _destination(self, entry: IngressEntry, tenant: str) -> Destination:
         """Where to answer an entry that may turn out unreadable: its plain id and reply stream, if they are good."""
         raw_id, reply_to = peek(entry.fields)
-        known = raw_id if ID_PATTERN.fullmatch(raw_id) else entry.entry_id
+        known = raw_id if ID_PATTERN.fullmatch(raw_id) and entry.twice != b"id" else entry.entry_id
         return Destination(tenant, known, reply_to if self._keys.is_reply(reply_to, tenant) else "")
 
     def _reply_to(self, key: str | None, tenant: str) -> str:
@@ -191,6 +190,18 @@ class Intake:
         self._tracer.span("submit", whole, done.submitted_ns, done.read_ns, waited, context=context)
         context = span_context(whole, "dispatch")
         self._tracer.span("dispatch", whole, done.read_ns, done.decided_ns, decided, context=context, kind="consumer")
+
+
+def _rejection(entry: IngressEntry, to: Destination, context: str, error: InvalidField) -> Rejection:
+    result = EvaluationResult(
+        id=to.id,
+        tenant=to.tenant,
+        outcome=Outcome.REJECTED,
+        error=str(error),
+        field=error.field,
+        traceparent=context,
+    )
+    return Rejection(entry, to, result)
 
 
 def _ms(instant: float | None) -> int:

@@ -120,6 +120,14 @@ class Keys:
         return f"{self.prefix}:control:{worker}"
 
 
+def flaw_of_name(tenant: str, evaluation_id: str) -> str:
+    """Why these two cannot name an evaluation; empty when they can."""
+    for name, text, pattern in (("id", evaluation_id, ID_PATTERN), ("tenant", tenant, TENANT_PATTERN)):
+        if pattern.fullmatch(text) is None:
+            return f"{name}: cannot be {text[:80]!r}"
+    return ""
+
+
 def _scoped(tenant: str, evaluation_id: str) -> str:
     return evaluation_id if tenant == DEFAULT_TENANT else f"{tenant}/{evaluation_id}"
 

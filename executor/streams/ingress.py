@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -35,6 +36,8 @@ class IngressEntry:
     stream: str
     entry_id: str
     fields: Mapping[bytes, bytes]
+    twice: bytes | None = None
+    """Name of a field that it has more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +246,7 @@ class Ingress:
                 cursor, entries, *_ = await self._repair.call(
                     "XAUTOCLAIM", stream, DISPATCHERS, self._consumer, idle_ms, cursor, "COUNT", _FEW
                 )
-                yield [IngressEntry(stream, entry_id.decode(), pairs(fields)) for entry_id, fields in entries]
+                yield [_entry(stream, *row) for row in entries]
                 if cursor == b"0-0":
                     break
 
@@ -253,7 +256,7 @@ class Ingress:
 
     def _entries(self, reply: Any) -> list[IngressEntry]:
         return [
-            IngressEntry(stream.decode(), entry_id.decode(), pairs(fields))
+            _entry(stream.decode(), entry_id, fields)
             for stream, entries in reply or []
             if stream.decode() in self._streams
             for entry_id, fields in entries
@@ -282,6 +285,13 @@ class Ingress:
         flags = (int(bool(decision.once)), args[1])
         words = [args[0], *args[2:], *common, decision.traceparent, *terms, *flags, *record]
         return script("admit").command([*keys[:4], *own, keys[4]], words)
+
+
+def _entry(stream: str, entry_id: bytes, flat: Sequence[bytes] | None) -> IngressEntry:
+    fields, twice = pairs(flat), None
+    if flat and 2 * len(fields) < len(flat):
+        twice = next(name for name, times in Counter(flat[::2]).items() if times > 1)
+    return IngressEntry(stream, entry_id.decode(), fields, twice)
 
 
 def _script_of(decision: Admission | Rejection) -> Any:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from executor.errors import CorruptEntry, Unanswerable
-from executor.keys import ID_PATTERN, TENANT_PATTERN, WORKERS
+from executor.keys import WORKERS, flaw_of_name
 from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
 from executor.streams.channel import pairs
@@ -32,9 +32,8 @@ class LaneEntry:
 
     def check(self) -> None:
         """Raise CorruptEntry when it names no evaluation, as one that no dispatcher wrote."""
-        for name, text, pattern in (("id", self.id, ID_PATTERN), ("tenant", self.tenant, TENANT_PATTERN)):
-            if pattern.fullmatch(text) is None:
-                raise CorruptEntry(f"a lane entry without a good {name}: {text[:80]!r}")
+        if flaw := flaw_of_name(self.tenant, self.id):
+            raise CorruptEntry(f"a lane entry of no dispatcher: {flaw}")
 
 
 @dataclass(frozen=True, slots=True)

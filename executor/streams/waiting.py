@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from executor.keys import WORKERS
-from executor.outcome import Outcome
+from executor.keys import WORKERS, flaw_of_name
+from executor.outcome import Outcome, Reason
 from executor.result import EvaluationResult
 from executor.streams.channel import pairs
 from executor.streams.scripts import run
@@ -80,7 +80,10 @@ class Waiting:
         for skipped, (entry_id, flat) in enumerate(entries):
             fields = pairs(flat)
             tenant, name = (fields.get(word, b"").decode("utf-8", "replace") for word in (b"tenant", b"id"))
-            keys = [self._cell.keys.record(tenant, name), stream]
-            if not await run(self._channel, "skip", keys, [WORKERS, _JANITOR, entry_id]):
+            flaw = flaw_of_name(tenant, name)
+            about = [lane, Reason.CORRUPT, f"a lane entry of no dispatcher: {flaw}"] if flaw else []
+            keys = [self._cell.keys.record(tenant[:64], name[:128]), stream, self._cell.keys.dead()]
+            args = [WORKERS, _JANITOR, entry_id, self._cell.delivery.dead_cap, name[:128], tenant[:64], "lane", *about]
+            if not await run(self._channel, "skip", keys, args):
                 return skipped
         return len(entries)

@@ -96,6 +96,22 @@ async def test_show_has_record_and_result(lost: Stack) -> None:
     assert "record: none any more\nresult: none any more\n" in bare.stdout
 
 
+async def test_show_tells_how_each_attempt_ended(lost: Stack) -> None:
+    """What evaluated code wrote is shown, and no terminal obeys it."""
+    past = {"attempt": 1, "owner": "w-1", "at": 1000, "how": "its lease ran out", "output": "one\n\x1b[2Jtwo\n"}
+    facts = ("id", "poison", "reason", "attempts", "attempts", "2", "history", f"{json.dumps(past)},w-0")
+    entry = (await lost.redis.call("XADD", lost.cell.keys.dead(), "*", *facts)).decode()
+
+    plain, as_json = await run(lost, "show", entry), await run(lost, "show", entry, "--json")
+
+    told = (
+        "attempt 1 on w-1 at 1970-01-01 00:00:01 UTC: its lease ran out\n  | one\n  | \N{REPLACEMENT CHARACTER}[2Jtwo\n"
+    )
+    assert told + "attempt ? on w-0: left no result\n" in plain.stdout
+    unknown = {"owner": "w-0", "attempt": 0, "at": 0, "how": "", "output": ""}
+    assert as_json.json["letter"]["history"] == [past, unknown]
+
+
 async def test_redrive_runs_what_it_can_and_names_what_not(lost: Stack) -> None:
     done = await run(lost, "redrive", "--all")
 

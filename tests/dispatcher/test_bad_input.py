@@ -142,6 +142,19 @@ async def test_a_bad_request_is_rejected_by_its_field_and_the_next_is_served(
     assert await stack.redis.call("EXISTS", stack.cell.keys.dead()) == 0
 
 
+@pytest.mark.parametrize(("name", "evaluation_id"), [("code", "mine"), ("id", "")])
+async def test_a_field_that_is_given_twice_is_rejected(stack: Stack, name: str, evaluation_id: str) -> None:
+    """Which of the two is meant nobody knows; of two ids neither is the request's."""
+    await stack.dispatcher()
+    words = ("code", "pass", "id", "mine", name, "other")
+
+    entry: bytes = await stack.redis.call("XADD", stack.cell.keys.requests(), "*", *words)
+
+    result = await stack.result(evaluation_id or entry.decode())
+    assert (result["outcome"], result["field"]) == ("rejected", name)
+    assert "more than once" in result["error"]
+
+
 async def test_good_and_bad_in_one_stream_each_get_their_own_answer(stack: Stack) -> None:
     """The whole table in one batch, with a good evaluation before, between and after."""
     await stack.dispatcher()
@@ -387,6 +400,20 @@ def test_a_decision_is_made_about_any_entry(fields: dict[bytes, bytes]) -> None:
     assert isinstance(decision, Admission | Rejection)
     for word in ingress._command(decision):
         assert isinstance(word, bytes) or str(word).encode() is not None
+
+
+def test_what_the_dispatcher_itself_fails_at_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+    """No server gives such an entry; a request that ended the dispatcher would end the next one too."""
+    cell = Cell(SETTINGS.server.url, SETTINGS.server, SETTINGS.delivery)
+    ingress = Ingress(cell, "unit", ["default"])
+    intake = Intake(ingress, SETTINGS, trusting_policy(), Outage("unit"), Tracer("unit", "none"))
+    nothing: Any = None
+
+    decision = intake.decide(IngressEntry("executor:requests", "1-1", {b"code": nothing}))
+
+    assert isinstance(decision, Rejection)
+    assert (decision.result.field, decision.to.id) == ("request", "1-1")
+    assert "a request cannot be read" in caplog.text
 
 
 async def test_more_than_the_class_has_is_rejected_with_the_class_that_has_it(stack: Stack) -> None:

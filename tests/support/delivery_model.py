@@ -108,13 +108,11 @@ class Delivery:
         """A worker hands an entry back."""
         held = self.pending.get(number)
         if held is None or held.worker != worker:
-            return "lost"
+            return "passed"
         one = self.known[held.name]
-        if one.state == "queued" or (one.state == "running" and generation in (None, one.generation)):
-            del self.pending[number]
-            self._requeue(one)
-            return "requeued"
         del self.pending[number]
+        if one.state == "queued" or (one.state == "running" and generation in (None, one.generation)):
+            return self._next_or_lost(one)
         return "gone"
 
     def rescue(self, number: int) -> str:
@@ -126,6 +124,9 @@ class Delivery:
         del self.pending[number]
         if one.state == "done":
             return "gone"
+        return self._next_or_lost(one)
+
+    def _next_or_lost(self, one: Evaluation) -> str:
         if one.attempt < one.max_attempts:
             self._requeue(one)
             return "requeued"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -213,15 +212,24 @@ async def test_killing_its_keeper_ends_after_the_last_attempt(shared: Stack) -> 
     result = await outcome_of(shared, code, max_attempts=2)
 
     assert (result.outcome, result.attempt) == (Outcome.LOST, 2)
-    dead = await shared.stream(shared.cell.keys.dead())
-    (letter,) = [entry for entry in dead if entry["id"] == result.id]
-    assert (letter["reason"], letter["lane"], letter["error"]) == ("attempts", "warm.python", result.error)
-    history = [json.loads(line) for line in letter["history"].splitlines()]
-    how = "its keeper ended before its report by signal 9 (Killed)"
-    assert [(past["attempt"], past["owner"], past["how"]) for past in history] == [
-        (1, result.worker, how),
-        (2, result.worker, how),
+    (letter,) = await shared.client.dead_letters(id=result.id)
+    assert (letter.reason, letter.lane, letter.error) == ("attempts", "warm.python", result.error)
+    assert "by signal 9 (Killed)" in result.error
+    assert [(past.attempt, past.owner, past.how) for past in letter.history] == [
+        (1, result.worker, result.error),
+        (2, result.worker, result.error),
     ]
+
+
+async def test_what_a_killer_of_keepers_last_wrote_is_kept(shared: Stack) -> None:
+    """As far as it was streamed, and of that the end."""
+    code = "import os, time\nprint('x' * 5000 + 'the end', flush=True)\ntime.sleep(0.5)\nos.kill(os.getppid(), 9)"
+    result = await outcome_of(shared, code, max_attempts=1, stream=True)
+
+    assert result.outcome is Outcome.LOST
+    (letter,) = await shared.client.dead_letters(id=result.id)
+    (past,) = letter.history
+    assert past.output.rstrip() == ("x" * 5000 + "the end\n")[-2048:].rstrip()
 
 
 async def test_bytes_that_are_not_utf8_are_replaced(shared: Stack) -> None:

@@ -38,7 +38,7 @@ local function next_or_lost(ending, line, entry, found, past, jitter)
     remember(record, past)
   end
   local attempt = found and tonumber(found.attempt or nil) or 0
-  if not flaw and (not past or attempt < tonumber(found.max_attempts)) then
+  if not flaw and attempt < tonumber(found.max_attempts) then
     requeue(record, entry[1], line, entry[2], entry[3], jitter)
     return 'requeued'
   end
