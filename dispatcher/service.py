@@ -31,7 +31,9 @@ from executor.tracing import Tracer
 log = logging.getLogger("dispatcher")
 
 _QUOTA_PERIOD = 5.0
-"""Seconds."""
+"""Seconds between two words about quotas, and two looks at what they count."""
+_QUOTA_SWEEP = 1000
+"""Marks looked at in one go."""
 
 
 class Dispatcher:
@@ -123,6 +125,8 @@ class Dispatcher:
         while True:
             await asyncio.sleep(_QUOTA_PERIOD)
             await self._outage.outlast(lambda: self._quotas.publish(self._quota_of))
+            with suppress(ExecutorError):  # whoever needs that key more says so
+                await self._quotas.sweep(_QUOTA_SWEEP)
 
     async def _take_over(self) -> None:
         """Answer what a dispatcher took and never answered, because it died."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from executor.streams.channel import Command
-from executor.streams.scripts import script
+from executor.streams.scripts import run, script
 from executor.streams.server import Cell
 
 _FIELDS: Final = ("backlog", "concurrency", "rate", "burst")
@@ -34,8 +34,10 @@ class Quotas:
     """The quotas of one cell. Dispatchers write them again and again: a server that was emptied has none."""
 
     def __init__(self, cell: Cell) -> None:
+        self._keys = cell.keys
         self._key = cell.keys.quotas()
         self._channel = cell.channel("quotas")
+        self._swept_to = b""
 
     async def publish(self, quotas: Mapping[str, Quota]) -> None:
         """Make these the quotas that hold from now on, for these tenants and no other.
@@ -54,6 +56,19 @@ class Quotas:
             commands.append(("PEXPIRE", self._key, _KEPT_MS))
         for future in await self._channel.pipeline(commands):
             await future
+
+    async def sweep(self, most: int) -> int:
+        """Look at the next `most` marks of usage, and take those out that nothing is behind; returns how many."""
+        start = b"(" + self._swept_to if self._swept_to else b"-"
+        command = ("ZRANGE", self._keys.usage(), start, "+", "BYLEX", "LIMIT", 0, most)
+        marks: list[bytes] = await self._channel.call(*command)
+        self._swept_to = marks[-1] if len(marks) == most else b""
+        names = [tuple(mark.decode("utf-8", "replace").split("/", 2)[1:]) for mark in marks]
+        ours = sorted({(name[0], name[1]) for name in names if len(name) == 2})
+        if not ours:
+            return 0
+        keys = [self._keys.usage(), *(self._keys.record(*name) for name in ours)]
+        return int(await run(self._channel, "sweep", keys, [word for name in ours for word in name]))
 
 
 def _flat(tenant: str, quota: Quota) -> list[tuple[str, int | float]]:

@@ -164,6 +164,7 @@ async def test_a_client_is_refused_while_the_backlog_is_full(roomy: Stack) -> No
         await roomy.client.submit("pass")
 
     assert (refused.value.outstanding, refused.value.backlog, refused.value.accepted) == (5, 5, ())
+    await wait_until(lambda: roomy.has_state(handles[0].id, "queued"), "the first is admitted")
     known = await roomy.client.submit("pass", id=handles[0].id)  # needs no room
     assert known.id == handles[0].id
     await roomy.worker()
@@ -197,6 +198,22 @@ async def test_a_batch_larger_than_the_backlog_waits_for_room(roomy: Stack, tmp_
     await batch.run(roomy.client, lambda result: None)
 
     assert batch.report()["outcomes"] == {"succeeded": 450}
+
+
+async def test_marks_of_usage_that_nothing_is_behind_are_swept(roomy: Stack) -> None:
+    """A worker from before there were quotas ends evaluations and leaves them; a record may be deleted."""
+    await roomy.dispatcher(policy())
+    ended, deleted, waiting = [handle.id for handle in await roomy.client.submit_many([{"code": "pass"}] * 3)]
+    await wait_until(lambda: counted(roomy, 3, 0, 0), "all are in the lane")
+    await roomy.redis.call("HSET", roomy.cell.keys.record("default", ended), "state", "done")
+    await roomy.redis.call("DEL", roomy.cell.keys.record("default", deleted))
+    quotas = Quotas(roomy.cell)
+
+    for _ in range(4):
+        await quotas.sweep(2)
+
+    marks = await roomy.redis.call("ZRANGE", roomy.cell.keys.usage(), 0, -1)
+    assert [mark.decode() for mark in marks] == [f"lane/default/{waiting}", f"open/default/{waiting}"]
 
 
 async def test_a_policy_that_names_a_burst_alone_is_a_mistake(tmp_path: Path) -> None:

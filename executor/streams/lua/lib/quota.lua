@@ -13,7 +13,7 @@ end
 -- An end must not fail for a key of all that holds something else: nor does that say anything of it.
 local function unmark(usage, tenant, id)
   local name = tenant .. '/' .. id
-  redis.pcall('ZREM', usage, 'open/' .. name, 'lane/' .. name)
+  return redis.pcall('ZREM', usage, 'open/' .. name, 'lane/' .. name)
 end
 
 local function held(usage, what, tenant)
