@@ -12,13 +12,13 @@
 local reply_key = optional(KEYS[4], ARGV[1])
 local flow = {ARGV[2], ARGV[3], ARGV[4], ARGV[5]}
 local group, entry, id, tenant, traceparent = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-if not holds(KEYS[1], 'hash') then
-  return {'unanswerable', foreign(KEYS[1], 'hash')}
-end
-if redis.call('EXISTS', KEYS[1]) == 1 then
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'hash' then
   local answer = duplicate(KEYS[1], KEYS[2], reply_key, flow, id, tenant)
   redis.call('XACK', KEYS[6], group, entry)
   return answer
+elseif kind ~= 'none' then
+  return {'unanswerable', foreign(KEYS[1], 'hash')}
 end
 if reply_key and not holds(reply_key, 'stream') then
   return {'reply_type'}

@@ -10,21 +10,25 @@ local group, consumer, entry = ARGV[1], ARGV[2], ARGV[3]
 if #redis.call('XPENDING', KEYS[2], group, entry, entry, 1, consumer) == 0 then
   return {'lost'}
 end
-local found = look(KEYS[1])
-if not found then
-  return {'unanswerable', foreign(KEYS[1], 'hash')}
-elseif found.state == 'running' then
+local raw = redis.pcall('HMGET', KEYS[1], 'state', 'payload', 'queued_at', 'deadline', 'generation', 'attempt', 'id', 'tenant',
+  'max_attempts')
+if raw.err then
+  return is_wrong_type(raw) and {'unanswerable', foreign(KEYS[1], 'hash')} or error(raw)
+end
+local state, payload = raw[1], raw[2]
+if state == 'running' then
   return {'lost'}
-elseif found.state == 'done' or found.state == 'duplicate' or redis.call('EXISTS', KEYS[1]) == 0 then
+elseif state == 'done' or state == 'duplicate' or not state and redis.call('EXISTS', KEYS[1]) == 0 then
   redis.call('XACK', KEYS[2], group, entry)
   return {'gone'}
 end
-local payload = redis.call('HGET', KEYS[1], 'payload')
+local found = {state = state, queued_at = raw[3], deadline = raw[4], generation = raw[5], attempt = raw[6], id = raw[7],
+  tenant = raw[8], max_attempts = raw[9]}
 local flaw = flaw_of(KEYS[1], found) or not payload and 'payload: missing'
 if flaw then
   return {'corrupt', 'its record is corrupt: ' .. flaw}
 end
-local now, deadline = now_ms(), tonumber(found.deadline or nil)
+local now, deadline = now_ms(), tonumber(raw[4] or nil)
 if deadline and deadline <= now then
   local noted = redis.pcall('ZADD', KEYS[3], deadline, KEYS[1])
   if type(noted) == 'table' then  -- an error: the janitor ends it, for which it must know of it
@@ -34,7 +38,7 @@ if deadline and deadline <= now then
   redis.call('XACK', KEYS[2], group, entry)
   return {'gone'}
 end
-local generation = redis.call('HINCRBY', KEYS[1], 'generation', 1)
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-redis.call('HSET', KEYS[1], 'state', 'running', 'owner', consumer, 'started_at', now)
-return {'run', generation, attempt, now - tonumber(found.queued_at), payload, deadline and deadline - now or -1}
+local generation, attempt = raw[5] + 1, raw[6] + 1
+redis.call('HSET', KEYS[1], 'generation', generation, 'attempt', attempt, 'state', 'running', 'owner', consumer,
+  'started_at', now)
+return {'run', generation, attempt, now - raw[3], payload, deadline and deadline - now or -1}

@@ -20,15 +20,15 @@ if found.err then
 end
 local answer = {'stale'}
 if found[1] == generation and found[2] == 'running' then
-  must_hold(KEYS[3], 'stream')
   local line, pairs_ = rest(KEYS, 9), rest(ARGV, 17)
   local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6], line[7]}
   local outcome = ARGV[16]
   if outcome == 'lost' then
+    must_hold(KEYS[3], 'stream')
     remember(KEYS[1], {consumer, ARGV[14], ARGV[15]})
   end
   local ending = {keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[8], ARGV[13], pairs_}
-  conclude(ending, outcome, outcome == 'lost' and 'attempts', lane_named(KEYS[7]))
+  conclude(ending, outcome, outcome == 'lost' and 'attempts', KEYS[7])
   redis.call('XACK', KEYS[7], group, entry)
   feed_if_ours(line, KEYS[7], group, math.max(1, tonumber(ARGV[11])), value_of(pairs_, 'tenant'))
   answer = {'committed'}

@@ -32,5 +32,5 @@ else
   say(fields, 'attempt', found.attempt)
 end
 local keys = {KEYS[1], KEYS[2], KEYS[3], optional(KEYS[4], ARGV[1]), optional(KEYS[5], ARGV[2]), KEYS[6], line[7]}
-conclude({keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[7], ARGV[8], fields}, outcome, reason, {'lane', ARGV[9]})
+conclude({keys, {ARGV[3], ARGV[4], ARGV[5], ARGV[6]}, KEYS[7], ARGV[8], fields}, outcome, reason, ARGV[9])
 return 'ended'

@@ -58,21 +58,17 @@ end
 
 -- Ends an evaluation with its result, and with a letter when there is a reason for one, or a key of its own that holds
 -- something else. The record says which letter, because an id may be used anew once a record has expired.
--- ending = {keys, flow, dead, cap, pairs_}, as of `terminal` and `dead_letter`; place = {'lane' | 'stream', its name}
-local function conclude(ending, outcome, reason, place)
+-- ending = {keys, flow, dead, cap, pairs_}, as of `terminal` and `dead_letter`; lane = its key, or its name
+local function conclude(ending, outcome, reason, lane)
   local keys, dead, cap, pairs_ = ending[1], ending[3], ending[4], ending[5]
   local problem = terminal(keys, ending[2], outcome, pairs_)
   if not reason and not problem then
     return
   end
   local why = reason and value_of(pairs_, 'error') .. (problem and '; ' .. problem or '') or problem
-  local letter = dead_letter(dead, cap, keys[1], {value_of(pairs_, 'id'), value_of(pairs_, 'tenant'), place[1], place[2],
-    reason or 'unanswerable', why})
+  local letter = dead_letter(dead, cap, keys[1], {value_of(pairs_, 'id'), value_of(pairs_, 'tenant'), 'lane',
+    string.match(lane, ':lane:(.*)$') or lane, reason or 'unanswerable', why})
   if letter and outcome == 'lost' and holds(keys[1], 'hash') then
     redis.call('HSET', keys[1], 'letter', letter)
   end
-end
-
-local function lane_named(key)
-  return {'lane', string.match(key, ':lane:(.*)$') or ''}
 end

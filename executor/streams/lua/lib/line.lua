@@ -15,12 +15,14 @@
 local COST = {1, 4, 16}  -- virtual time that one evaluation of a priority takes: 16 high ones for 4 normal ones for 1 low
 local MOST_SKIPPED = 64  -- turns in one call of tenants that have nothing, or are at their quota
 
-local KINDS = {'zset', 'zset', 'zset', 'hash', 'zset', 'zset', 'zset', 'hash'}
-
 -- Raises WRONGTYPE, before anything is written, when a key of the line holds something else.
 local function check_line(line)
-  for i = redis.call('EXISTS', unpack(line, 1, 6)) > 0 and 1 or 7, 8 do
-    must_hold(line[i], KINDS[i])
+  must_hold(line[7], 'zset')
+  must_hold(line[8], 'hash')
+  if redis.call('EXISTS', unpack(line, 1, 6)) > 0 then
+    for i = 1, 6 do
+      must_hold(line[i], i == 4 and 'hash' or 'zset')
+    end
   end
 end
 

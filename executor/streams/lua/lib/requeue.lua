@@ -46,7 +46,7 @@ local function next_or_lost(ending, line, entry, found, past, jitter)
   if past then
     say(pairs_, 'worker', past[1])
   end
-  conclude(ending, 'lost', not found and 'unanswerable' or flaw and 'corrupt' or 'attempts', lane_named(entry[1]))
+  conclude(ending, 'lost', not found and 'unanswerable' or flaw and 'corrupt' or 'attempts', entry[1])
   redis.call('XACK', entry[1], entry[2], entry[3])
   return 'lost'
 end
