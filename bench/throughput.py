@@ -19,6 +19,7 @@ from executor.client import Client, Handle
 from executor.streams.channel import Channel
 from executor.streams.server import Cell
 from executor.streams.upkeep import Upkeep
+from executor.streams.waiting import Waiting
 
 TARGETS = {
     "drain / bare loop": (">=", 0.80),
@@ -49,7 +50,7 @@ class Meter:
 async def preload(stack: BenchStack, client: Client, count: int) -> tuple[list[Handle], float]:
     """Enqueue and let the dispatcher admit everything while the worker stands still."""
     cell = Cell(stack.url, stack.settings.server, stack.settings.delivery)
-    upkeep = Upkeep(cell)
+    upkeep, waiting = Upkeep(cell), Waiting(cell)
     start = time.perf_counter()
     handles: list[Handle] = []
     for _ in range(0, count, 500):
@@ -57,7 +58,7 @@ async def preload(stack: BenchStack, client: Client, count: int) -> tuple[list[H
     enqueued = time.perf_counter() - start
     while True:
         view = await upkeep.view("warm.python")
-        if (view.lag or 0) + view.pending >= len(handles):
+        if (view.lag or 0) + view.pending + sum(await waiting.count("warm.python")) >= len(handles):
             break
         await asyncio.sleep(0.01)
     await cell.close()
